@@ -1,0 +1,1 @@
+"""tutelage: knowledge distillation with many teachers and many paths."""
