@@ -1,0 +1,52 @@
+"""The default: nothing to tune."""
+
+from torch import nn
+
+from tutelage.ledger import Row, Spec
+
+from .base import by_path
+from .calibrate import Calibrate
+from .product import Product
+from .trust import Trust
+from .warmup import Warmup
+
+
+class Auto(Product):
+    """Calibrated paths, features eased in, teachers trusted sample by sample.
+
+    Assumes that what a teacher answers is worth about as much as the labels, and that its features
+    are a help on the side: paths on the student's output together weigh `response` times the task's
+    loss, all other paths together `feature` times; the latter fade in, since untrained connectors
+    have little to say. Among several teachers of a path each sample leaves out the one that is most
+    wrong about it. It protects against scales and against one bad teacher among several; against
+    the only teacher being bad, add the guard.
+
+    Args:
+        response: Size of all paths on the student's output relative to the task's loss, 0 or more.
+        feature: Size of all other paths together, 0 or more.
+        warmup: Optimizer steps over which the other paths fade in.
+
+    Example:
+        >>> rows = (Row("base"), Row("logits", "big"), Row("layer3", "big"))
+        >>> rule = Auto()
+        >>> rule.bind(rows, Spec(call=None, taps={}, responses=frozenset({"logits"})))
+        >>> [type(part).__name__ for part in rule.parts], rule.scales[0].target
+        (['Calibrate', 'Warmup', 'Trust'], {'logits': 1.0, 'layer3': 0.5})
+    """
+
+    def __init__(self, *, response: float = 1.0, feature: float = 0.5, warmup: int = 100) -> None:
+        super().__init__()
+        self.response = response
+        self.feature = feature
+        self.warmup = warmup
+
+    def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
+        """Share `response` and `feature` among the paths there are."""
+        paths = tuple(by_path(rows))
+        responses = [path for path in paths if path in spec.responses]
+        features = [path for path in paths if path not in responses]
+        target = {path: self.response / len(responses) for path in responses}
+        target |= {path: self.feature / len(features) for path in features}
+        self.scales = nn.ModuleList([Calibrate(target)])
+        self.gates = nn.ModuleList([Warmup(self.warmup, paths=features), Trust()])
+        super().bind(rows, spec)

@@ -1,0 +1,119 @@
+"""Bring every path to a comparable size, once, from what the first steps say."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from tutelage.errors import InputError
+from tutelage.ledger import Ledger, Lesson, Row, Spec
+
+from .base import Weighting, by_path, per_row, silence
+
+
+class Calibrate(Weighting):
+    """Scale each row so that, over the first steps, it is as large as the task's own loss.
+
+    The weight of a row is ``target * mean(task loss) / mean(row)``. Both means run over the first
+    `steps` training batches (usable from the first one) and are then frozen: a scale that went on
+    following a loss towards zero would grow without bound, and would feed a harmful path that is
+    easily minimised. Entries that are not finite and batches where a row is not positive (everything
+    masked, no labels) are not measured. Without any labelled batch the task's loss is taken to be
+    the logarithm of the number of classes, or 1. Several processes share their means.
+
+    Args:
+        target: Size of a row relative to the task's loss, 0 or more: one number, or path or row name ->
+            number, with 1 for those not named.
+        steps: Batches to measure, at least 1.
+        mean: Divide each row by the number of teachers on its path. Leave it off beside `Trust`, which
+            already shares a path among its teachers.
+        limit: A weight before `target` stays within ``[1 / limit, limit]``.
+
+    Raises:
+        UnknownName: At `bind`, for a name that is neither a path nor a row.
+
+    Example:
+        >>> import torch
+        >>> from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
+        >>> rows = (Row("base"), Row("logits", "big"))
+        >>> rule = Calibrate(target=0.5)
+        >>> rule.bind(rows, Spec(call=None, taps={}))
+        >>> one = torch.ones(1, dtype=torch.int64)
+        >>> lesson = Lesson(Batch(one, one, one, one, labelled=one.bool()), {}, {}, {})
+        >>> rule(Ledger(rows, torch.tensor([[2.0], [100.0]])), lesson).flatten()
+        tensor([1.0000, 0.0100])
+    """
+
+    target_weight: Tensor
+    measured: Tensor
+    count: Tensor
+
+    def __init__(
+        self,
+        target: float | Mapping[str, float] = 1.0,
+        *,
+        steps: int = 20,
+        mean: bool = False,
+        limit: float = 1e4,
+    ) -> None:
+        super().__init__()
+        if steps < 1 or limit < 1:
+            raise InputError(
+                f"Calibrate: expected steps and limit to be at least 1; found {steps} and {limit}."
+            )
+        self.target = dict(target) if isinstance(target, Mapping) else float(target)
+        self.steps = steps
+        self.mean = mean
+        self.limit = limit
+        self.fallback = 1.0
+        self._frozen = False
+        self.register_buffer("target_weight", torch.ones(0), persistent=False)
+        self.register_buffer("measured", torch.zeros(0))
+        self.register_buffer("count", torch.zeros(0))
+
+    def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
+        """Look the targets up and start measuring anew."""
+        super().bind(rows, spec)
+        named, default = (self.target, 1.0) if isinstance(self.target, dict) else ({}, self.target)
+        targets = per_row(named, rows, default=default)
+        if self.mean:
+            for members in by_path(rows).values():
+                for k in members:
+                    targets[k] /= len(members)
+        self.fallback = math.log(len(spec.classes)) if len(spec.classes) > 1 else 1.0
+        self.target_weight = torch.tensor(targets, device=self.count.device)
+        self.measured = torch.zeros(len(rows), device=self.count.device)
+        self.count = torch.zeros(len(rows), device=self.count.device)
+        self._frozen = False
+
+    def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
+        """The weights of this step, ``[K, B]``, without gradient; measures while training."""
+        own = torch.tensor([row.teacher is None for row in ledger.rows], device=ledger.losses.device)
+        total, count = self.measured, self.count
+        if not self._frozen:
+            total, count = self._measure(ledger, lesson, own)
+            if self.training and torch.is_grad_enabled():
+                self.measured.copy_(total)
+                self.count.copy_(count)
+                self._frozen = bool((count >= self.steps).all())
+        mean = total / count.clamp(min=1)
+        base = (mean * own).sum()
+        base = torch.where(base > 0, base, self.fallback)
+        scale = (base / torch.where(count > 0, mean, base)).clamp(1 / self.limit, self.limit)
+        weights = torch.where(own, 1.0, scale * self.target_weight)[:, None]
+        return silence(weights.to(ledger.losses.dtype), ledger)
+
+    def _measure(self, ledger: Ledger, lesson: Lesson, own: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums and counts of batch means with this batch added, where a row still needs it."""
+        losses = ledger.losses.detach().float().clamp(max=1e12)
+        finite = losses.isfinite()
+        mean = torch.where(finite, losses, 0.0).sum(1) / finite.sum(1).clamp(min=1)
+        usable = (mean > 0) & (~own | lesson.batch.labelled.any())
+        seen = torch.stack([torch.where(usable, mean, 0.0), usable.float()])
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(seen)
+        new = seen[0] / seen[1].clamp(min=1)
+        wanted = (seen[1] > 0) & (self.count < self.steps)
+        return self.measured + torch.where(wanted, new, 0.0), self.count + wanted

@@ -1,0 +1,159 @@
+"""Trust teachers by what they know about each sample."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tutelage.errors import InputError
+from tutelage.ledger import Ledger, Lesson, Row, Spec
+
+from .base import Weighting, by_path
+
+
+class Trust(Weighting):
+    """Per sample, share each path among its teachers and leave out the one that is most wrong.
+
+    With K teachers on a path and ``ce_k`` teacher k's cross-entropy with the label, teacher k gets
+    ``(1 - softmax(ce)_k) / (K - 1)``: the weights of a sample sum to 1 and the worst teacher gets the
+    least. On a path of features a teacher is judged by its own classifier reading the student's
+    adapted feature, averaged over positions, where that classifier is known and fits; else, and on
+    the output, by the teacher's own answer. One teacher alone has weight 1. Samples without a label,
+    and teachers whose answer does not line up with the labels, share equally.
+
+    Args:
+        temperature: Above 1 the shares are more equal; the cross-entropies themselves are not tempered.
+        on: ``"auto"`` as above; ``"logits"`` judges all paths by the teacher's own answer.
+        absolute: Also multiply by ``exp(-max(0, ce_teacher - ce_student))``, so that all teachers can be
+            switched off together: a teacher that knows the sample less well than the student is
+            hardly heard.
+        through_weights: Let gradient flow through the weights of feature paths.
+
+    Reference:
+        Zhang, Chen, Wang 2022, "Confidence-aware multi-teacher knowledge distillation", arXiv:2201.00007,
+        eq. 3 and 6. Deviations: the published code divides once more by K, and lets gradient flow
+        through the weights of features into the student (`through_weights`); `absolute` is ours.
+
+    Example:
+        >>> import torch
+        >>> from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
+        >>> rows = (Row("base"), Row("logits", "good"), Row("logits", "bad"))
+        >>> gate = Trust()
+        >>> gate.bind(rows, Spec(call=None, taps={}))
+        >>> one = torch.zeros(1, dtype=torch.int64)
+        >>> batch = Batch(one, one, one, one, labelled=torch.ones(1, dtype=torch.bool))
+        >>> said = {"good": {"": torch.tensor([[9.0, 0.0]])}, "bad": {"": torch.tensor([[0.0, 9.0]])}}
+        >>> gate(Ledger(rows, torch.ones(3, 1)), Lesson(batch, {}, said, {})).flatten().round(decimals=2)
+        tensor([1., 1., 0.])
+    """
+
+    kind: ClassVar[Literal["scale", "gate"]] = "gate"
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        on: Literal["auto", "logits"] = "auto",
+        absolute: bool = False,
+        through_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise InputError(f"Trust: expected temperature above 0; found {temperature}.")
+        if on not in ("auto", "logits"):
+            raise InputError(f"Trust: expected on='auto' or 'logits'; found {on!r}.")
+        self.temperature = temperature
+        self.on = on
+        self.absolute = absolute
+        self.through_weights = through_weights
+        self._heads: Mapping[str, nn.Module] = {}
+        self._responses: frozenset[str] = frozenset()
+
+    def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
+        """Keep the teachers' classifiers at hand; they stay the teachers' own."""
+        super().bind(rows, spec)
+        self._heads = dict(spec.heads)
+        self._responses = spec.responses
+
+    def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
+        """Shares in [0, 1], ``[K, B]``; without `absolute` they sum to 1 over the teachers of a path."""
+        with torch.set_grad_enabled(self.through_weights and torch.is_grad_enabled()):
+            return self._weights(ledger, lesson)
+
+    def _weights(self, ledger: Ledger, lesson: Lesson) -> Tensor:
+        answers = {name: _doubt(said.get(""), lesson) for name, said in lesson.teachers.items()}
+        student = _doubt(lesson.student.get(""), lesson) if self.absolute else None
+        weights = list(torch.ones_like(ledger.losses.detach()))
+        for members in by_path(ledger.rows).values():
+            rows = [ledger.rows[k] for k in members]
+            spoken = [answers.get(row.teacher or "") for row in rows]
+            heard = [self._doubt_by_head(row, lesson) for row in rows]
+            doubt = spoken if any(d is None for d in heard) else heard
+            for k, share, own in zip(members, self._share(doubt, len(ledger.losses[0])), spoken, strict=True):
+                weights[k] = share.to(weights[k])
+                if student is not None and own is not None:
+                    weights[k] = weights[k] * (student - own).clamp(max=0).exp().nan_to_num(1.0).to(
+                        weights[k]
+                    )
+        return torch.stack(weights)
+
+    def _share(self, doubt: list[Tensor | None], samples: int) -> Tensor:
+        """Weights ``[teachers, B]`` that sum to 1 for each sample; equal where a doubt is unknown."""
+        known = [d for d in doubt if d is not None]
+        if len(known) < len(doubt) or len(doubt) == 1:
+            return torch.full((len(doubt), samples), 1 / len(doubt))
+        stacked = torch.stack(known)
+        share = (1 - (stacked.nan_to_num(0.0) / self.temperature).softmax(dim=0)) / (len(doubt) - 1)
+        return torch.where(stacked.isnan().any(dim=0), 1 / len(doubt), share)
+
+    def _doubt_by_head(self, row: Row, lesson: Lesson) -> Tensor | None:
+        """Cross-entropy of the teacher's classifier on the adapted feature; None where it does not apply."""
+        head, feature = self._heads.get(row.teacher or ""), lesson.adapted.get(row.name)
+        if self.on == "logits" or row.path in self._responses or head is None or feature is None:
+            return None
+        answer = lesson.teachers.get(row.teacher or "", {}).get("")
+        first = next((part for part in head.modules() if isinstance(part, nn.Linear)), None)
+        pooled = _pooled(feature)
+        if first is None or first.in_features != pooled.shape[1]:
+            return None
+        if answer is not None and answer.shape == feature.shape:
+            return None
+        return _doubt(head(pooled), lesson)
+
+
+def _pooled(feature: Tensor) -> Tensor:
+    """One vector a sample: maps ``[B, D, H, W]`` and tokens ``[B, T, D]`` are averaged over positions."""
+    if feature.ndim == 3:
+        return feature.mean(dim=1)
+    return feature.flatten(2).mean(dim=2) if feature.ndim > 3 else feature.flatten(1)
+
+
+def _doubt(logits: Tensor | None, lesson: Lesson) -> Tensor | None:
+    """Cross-entropy with the label, ``[B]``: the mean over positions that have one.
+
+    NaN where a sample has no usable label, large where the answer is not finite, None where the
+    answer does not line up with the labels at all.
+    """
+    target = lesson.batch.target
+    if logits is None or logits.ndim < 2:
+        return None
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if target.is_floating_point():
+        if target.shape != logits.shape or logits.ndim != 2:
+            return None
+        doubt, usable = F.cross_entropy(logits, target.to(logits), reduction="none"), lesson.batch.labelled
+    else:
+        if target.shape == logits.shape[:-1]:
+            logits = logits.movedim(-1, 1)
+        if target.shape != logits.shape[:1] + logits.shape[2:]:
+            return None
+        valid = (target >= 0) & (target < logits.shape[1])
+        each = F.cross_entropy(logits, target.where(valid, 0), reduction="none").nan_to_num(
+            nan=1e4, posinf=1e4
+        )
+        count = valid.reshape(len(valid), -1).sum(dim=1)
+        doubt = each.where(valid, 0.0).reshape(len(valid), -1).sum(dim=1) / count.clamp(min=1)
+        usable = lesson.batch.labelled & (count > 0)
+    return doubt.nan_to_num(nan=1e4, posinf=1e4).where(usable, torch.nan)
