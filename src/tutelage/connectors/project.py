@@ -57,7 +57,7 @@ class Project(nn.Module):
         """``[B, D]``, ``[B, T, D]`` or ``[B, C, H, W]`` -> the same with the teacher's width."""
         if self.linear is None:
             raise ValueError("Project: not bound. Give student= and teacher= shapes, or call bind() first.")
-        x = self.linear(x)
-        if x.dim() == 3 and self.with_norm:  # every token is a sample of the statistics
-            return self.norm(x.flatten(0, 1)).view_as(x)
-        return self.norm(x)
+        y: Tensor = self.linear(x)
+        # Every token is a sample of the statistics.
+        normed: Tensor = self.norm(y.flatten(0, 1) if y.dim() == 3 else y)
+        return normed.view_as(y)

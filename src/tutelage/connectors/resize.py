@@ -10,10 +10,10 @@ from .shapes import known, square
 
 
 class Resize(nn.Module):
-    """Average-pools a grid down, or interpolates it up, to the teacher's; each axis on its own. Nothing is learned.
+    """Averages a grid down to the teacher's, or interpolates it up, axis by axis. Nothing is learned.
 
-    Tokens are resized as the square grid they form; prefix tokens (class, registers) are passed on, as many as the
-    teacher has.
+    Tokens are resized as the square grid they form; prefix tokens (class, registers) are passed on,
+    as many as the teacher has.
 
     Args:
         teacher: Shape of one sample of the teacher, ``(C, H, W)`` or ``(T, D)``; None to learn it in `bind`.
@@ -60,10 +60,10 @@ class Resize(nn.Module):
         side, prefix = square(x.shape[1])
         if prefix < self.prefix:
             raise ValueError(
-                f"Resize: the student's {x.shape[1]} tokens are a grid and {prefix} prefix tokens, the teacher has "
-                f"{self.prefix} of these. Tap both behind the same tokens, or use `Pool`."
+                f"Resize: the student's {x.shape[1]} tokens are a grid and {prefix} prefix tokens, the "
+                f"teacher has {self.prefix} of these. Tap both behind the same tokens, or use `Pool`."
             )
-        grid = x[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
+        grid = x[:, prefix:].transpose(1, 2).reshape(len(x), -1, side, side)
         return torch.cat([x[:, : self.prefix], self._resized(grid).flatten(2).transpose(1, 2)], dim=1)
 
     def _resized(self, x: Tensor) -> Tensor:

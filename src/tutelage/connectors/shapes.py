@@ -16,8 +16,8 @@ def known(connector: object, side: str, given: Sequence[int] | None, told: Seque
     if shape is None:
         name = type(connector).__name__
         raise ValueError(
-            f"{name}: the {side}'s shape is not known. Give it to the constructor, e.g. "
-            f"{name}({side}=(64, 8, 8)) for one sample without the batch, or give the distiller an example batch."
+            f"{name}: the {side}'s shape is not known. Give it to the constructor, "
+            f"e.g. {name}({side}=(64, 8, 8)) without the batch, or give the distiller an example batch."
         )
     return tuple(shape)
 

@@ -22,7 +22,7 @@ def kl(
         teacher: Logits of the same shape.
         temperature: T > 0, what both logits are divided by; larger values stress the unlikely classes.
         mask: ``[B, ...]``, true where a position counts; None for all. The batch mean is then the mean over
-            the positions that count, and 0 if none does.
+            the positions that count, and 0 if none does. Not used where a sample has one prediction.
         element_weight: ``[B, ...]``, what each position is multiplied by.
 
     Returns:
@@ -32,8 +32,8 @@ def kl(
         ValueError: The shapes differ, or `temperature` is not positive.
 
     Reference:
-        Hinton, Vinyals & Dean 2015, arXiv:1503.02531, sec. 2: the soft-target term with its factor T². For maps,
-        code that divides by the batch alone sums over positions where we average: its value is H·W times ours.
+        Hinton, Vinyals & Dean 2015, arXiv:1503.02531, sec. 2: the soft-target term with its factor T². For
+        maps, code that divides by the batch alone sums over positions: its value is H·W times ours.
 
     Example:
         >>> import torch
@@ -53,9 +53,11 @@ def kl(
     divergence = temperature**2 * (target.exp() * (target - log_prob)).sum(dim=1)
     if element_weight is not None:
         divergence = divergence * element_weight
+    if divergence.dim() == 1:
+        return divergence
     if mask is None:
-        return divergence.flatten(1).mean(dim=1) if divergence.dim() > 1 else divergence
+        return divergence.flatten(1).mean(dim=1)
     # Samples with more valid positions weigh more, so that the batch mean is a mean over valid positions.
     valid = mask.bool().expand_as(divergence)
-    per_sample = torch.where(valid, divergence, 0.0).reshape(len(student), -1).sum(dim=1)
+    per_sample = torch.where(valid, divergence, 0.0).flatten(1).sum(dim=1)
     return per_sample * len(student) / valid.sum().clamp(min=1)

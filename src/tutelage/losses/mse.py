@@ -12,8 +12,8 @@ def mse(student: Tensor, teacher: Tensor, /, *, standardise: bool = False) -> Te
     Args:
         student: ``[B, ...]``: logits, vectors, tokens or maps.
         teacher: The same shape (put `connectors.Project`, `Resize` or `Regressor` in the path).
-        standardise: Shift and scale each sample of the teacher to mean 0 and variance 1 over all its elements, so
-            that the loss has one scale whatever the teacher's activations are. The student is left as it is.
+        standardise: Shift and scale each sample of the teacher to mean 0 and variance 1 over its elements,
+            so that the loss has one scale whatever the teacher's activations are. The student stays as it is.
 
     Returns:
         ``[B]``, at least 0, in squared units of the teacher; 0 where the two are equal.
@@ -22,9 +22,9 @@ def mse(student: Tensor, teacher: Tensor, /, *, standardise: bool = False) -> Te
         ValueError: The shapes differ.
 
     Reference:
-        Romero et al. 2015, arXiv:1412.6550, eq. 3 (hints), with the mean over elements where the paper takes half the
-        sum; Ba & Caruana 2014, arXiv:1312.6184 (logits). `standardise` is ours: the published weight does not carry
-        over from one teacher to another.
+        Romero et al. 2015, arXiv:1412.6550, eq. 3 (hints), with the mean over elements where the paper takes
+        half the sum; Ba & Caruana 2014, arXiv:1312.6184 (logits). `standardise` is ours: a weight tuned
+        for one teacher's activations does not suit another's.
 
     Example:
         >>> import torch

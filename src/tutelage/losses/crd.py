@@ -1,0 +1,222 @@
+"""Contrastive representation distillation: know a sample, seen by the other network, among many."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .precision import full
+
+EPS = 1e-7
+
+
+class CRD(nn.Module):
+    """Noise-contrastive loss between learned embeddings of both networks, with a memory of every sample.
+
+    A learned linear head for each network embeds its vector on the unit sphere. The student's embedding is
+    compared with the teacher's remembered one of the same sample and of `negatives` others, and the teacher's
+    with the student's. After the step, `commit` moves the remembered rows towards the new embeddings; under
+    several processes each remembers what all have seen.
+
+    Scores are computed against the whole memory in one product and then picked: ``B * samples`` numbers, not
+    ``B * negatives * feat_dim``.
+
+    Args:
+        student: Shape of one sample, usually ``(D,)``; others are flattened. None to learn it in `bind`.
+        teacher: Shape of one sample of the teacher; None to learn it in `bind`.
+        samples: Size of the training set, one more than the largest index; None to learn it in `bind`.
+        negatives: Other samples to compare with, at most ``samples - 1``.
+        feat_dim: Width of the embeddings.
+        temperature: What cosines are divided by, > 0.
+        momentum: Share of the old memory that is kept, in [0, 1).
+
+    Raises:
+        ValueError: A size is not known, there is one sample alone, or an option is out of range.
+
+    Reference:
+        Tian, Krishnan & Isola 2020, arXiv:1910.10699, sec. 3. As in its code, the first batch sets the
+        normalising constants, one for each side. Unlike its code, negatives are drawn with replacement from all
+        other samples rather than from other classes, so labels are not needed; a vector of zero length embeds
+        to zero; of several views of one sample within a step, the memory takes in the last.
+
+    Example:
+        >>> loss = CRD(student=(4,), teacher=(6,), samples=10, negatives=5, feat_dim=8)
+        >>> loss(torch.randn(3, 4), torch.randn(3, 6), index=torch.tensor([0, 7, 3])).shape
+        torch.Size([3])
+        >>> loss.commit()
+    """
+
+    student_head: nn.Linear
+    teacher_head: nn.Linear
+    student_memory: Tensor
+    teacher_memory: Tensor
+    log_z: Tensor
+
+    def __init__(
+        self,
+        *,
+        student: Sequence[int] | None = None,
+        teacher: Sequence[int] | None = None,
+        samples: int | None = None,
+        negatives: int = 16384,
+        feat_dim: int = 128,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if negatives < 1 or feat_dim < 1 or not temperature > 0 or not 0 <= momentum < 1:
+            raise ValueError(
+                "CRD: expected negatives >= 1, feat_dim >= 1, temperature > 0 and 0 <= momentum < 1; found "
+                f"{negatives}, {feat_dim}, {temperature} and {momentum}."
+            )
+        self.given = student, teacher, samples
+        self.negatives, self.feat_dim = negatives, feat_dim
+        self.temperature, self.momentum = temperature, momentum
+        self.samples = 0
+        self._settled = False
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.register_load_state_dict_post_hook(_unsettle)  # type: ignore[no-untyped-call]
+        if None not in self.given:
+            self.bind(None, None, None)
+
+    def bind(
+        self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None
+    ) -> None:
+        """Build heads and memories, once, for these shapes of one sample and this many samples."""
+        if self.samples:
+            return
+        student = student if self.given[0] is None else tuple(self.given[0])
+        teacher = teacher if self.given[1] is None else tuple(self.given[1])
+        samples = samples if self.given[2] is None else self.given[2]
+        if student is None or teacher is None or samples is None:
+            raise ValueError(
+                f"CRD: needs to know student, teacher and samples; found {student}, {teacher} and {samples}. "
+                "Give them to the constructor: shapes of one sample, e.g. student=(64,), teacher=(256,), and "
+                "samples= one more than the largest index; or give the distiller an example batch and samples."
+            )
+        if samples < 2:
+            raise ValueError(f"CRD: expected at least 2 samples to compare, found {samples}.")
+        self.samples, self.negatives = samples, min(self.negatives, samples - 1)
+        self.student_head = nn.Linear(math.prod(student), self.feat_dim)
+        self.teacher_head = nn.Linear(math.prod(teacher), self.feat_dim)
+        for name in ("student_memory", "teacher_memory"):
+            reach = 1 / math.sqrt(self.feat_dim / 3)
+            self.register_buffer(name, torch.empty(self.samples, self.feat_dim).uniform_(-reach, reach))
+        self.register_buffer("log_z", torch.full((2,), torch.nan))
+
+    def forward(self, student: Tensor, teacher: Tensor, /, *, index: Tensor) -> Tensor:
+        """The loss against freshly drawn negatives.
+
+        Args:
+            student: ``[B, ...]``.
+            teacher: ``[B, ...]``.
+            index: Number of each sample in the training set, int64 ``[B]``, in [0, samples).
+
+        Returns:
+            ``[B]``, both sides added: tens at the start, with a floor above 0.
+        """
+        return self.compare(student, teacher, index=index, others=self.draw(index))
+
+    def draw(self, index: Tensor) -> Tensor:
+        """Numbers of other samples for each, ``[B, negatives]``: uniform, with replacement, never the own."""
+        others = torch.randint(self.samples - 1, (len(index), self.negatives), device=index.device)
+        return others + (others >= index[:, None])
+
+    def compare(self, student: Tensor, teacher: Tensor, *, index: Tensor, others: Tensor) -> Tensor:
+        """The loss against the samples `others`, ``[B, K]``. Returns ``[B]``."""
+        if not self.samples:
+            raise ValueError("CRD: not bound. Give student=, teacher= and samples=, or call bind() first.")
+        if not index.is_cuda and not 0 <= int(index.min()) <= int(index.max()) < self.samples:
+            raise ValueError(
+                f"CRD: expected sample numbers in [0, {self.samples}), found {int(index.min())} to "
+                f"{int(index.max())}. They must be stable and count the training set."
+            )
+        learning = self.training and torch.is_grad_enabled()
+        if learning:
+            self._start_alike()
+        with torch.autocast(student.device.type, enabled=False):
+            student_embed = self._embed(self.student_head, student)
+            teacher_embed = self._embed(self.teacher_head, teacher.detach())
+            among = torch.cat([index[:, None], others], dim=1)
+            sides = (student_embed, self.teacher_memory), (teacher_embed, self.student_memory)
+            log_scores = torch.stack([self._log_scores(embed, memory, among) for embed, memory in sides])
+            log_scores = log_scores - self._log_normaliser(log_scores.detach(), learning)[:, None, None]
+            loss = self._contrast(log_scores).sum(dim=0)
+        if learning:
+            self._seen.append((index, student_embed.detach(), teacher_embed.detach()))
+        return loss
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Remember what was seen since the last time. Called once after the step, by every process."""
+        if not self._seen and _processes() == 1:
+            return
+        width = self.student_memory.new_empty(0, self.feat_dim)
+        seen = self._seen or [(torch.empty(0, dtype=torch.int64, device=width.device), width, width)]
+        index, student, teacher = (_from_all(torch.cat(part)) for part in zip(*seen, strict=True))
+        self._seen = []
+        order = index.argsort(stable=True)
+        last = torch.ones_like(order, dtype=torch.bool)
+        last[:-1] = index[order][1:] != index[order][:-1]
+        rows = order[last]
+        for memory, new in (self.student_memory, student), (self.teacher_memory, teacher):
+            mixed = self.momentum * memory[index[rows]].to(new.dtype) + (1 - self.momentum) * new[rows]
+            memory[index[rows]] = F.normalize(mixed, dim=1).to(memory.dtype)
+
+    def _embed(self, head: nn.Linear, x: Tensor) -> Tensor:
+        x = full(x).flatten(1)
+        return F.normalize(F.linear(x, head.weight.to(x.dtype), head.bias.to(x.dtype)), dim=1)
+
+    def _log_scores(self, embed: Tensor, memory: Tensor, among: Tensor) -> Tensor:
+        return (embed @ memory.to(embed.dtype).T).gather(1, among) / self.temperature
+
+    def _start_alike(self) -> None:
+        """Before the first step, every process takes over the random memories of the first."""
+        if not self._settled and _processes() > 1 and self.log_z.isnan().any():
+            dist.broadcast(self.student_memory, 0)
+            dist.broadcast(self.teacher_memory, 0)
+
+    def _log_normaliser(self, log_scores: Tensor, learning: bool) -> Tensor:
+        """Logarithms of the two normalising constants ``[2]``; set by the first batch learned from."""
+        if not self._settled and self.log_z.isnan().any():
+            log_mean = log_scores.flatten(1).logsumexp(dim=1) - math.log(log_scores[0].numel())
+            if not learning:
+                return log_mean + math.log(self.samples)
+            log_mean = _from_all(log_mean[None]).logsumexp(dim=0) - math.log(_processes())
+            self.log_z.copy_(log_mean + math.log(self.samples))
+        self._settled = True
+        return self.log_z.to(log_scores.dtype)
+
+    def _contrast(self, log_scores: Tensor) -> Tensor:
+        """``-log x / (x + c)`` of the own sample, ``-log c / (x + c)`` of each other, from ``log x``."""
+        noise = (log_scores.shape[-1] - 1) / self.samples
+        log_noise, log_floor = math.log(noise), math.log(noise + EPS)
+        own = F.softplus(log_floor - log_scores[..., 0])
+        others = F.softplus(log_scores[..., 1:] - log_floor) + (log_floor - log_noise)
+        return own + others.sum(dim=-1)
+
+
+def _unsettle(loss: CRD, _: Any) -> None:
+    """A loaded state says itself whether its constants are set."""
+    loss._settled = False
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _from_all(x: Tensor) -> Tensor:
+    """The rows of all processes, in their order; they may have different numbers of rows."""
+    if _processes() == 1:
+        return x
+    counts = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(_processes())]
+    dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
+    most = int(torch.cat(counts).max())
+    padded = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])
+    gathered = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(gathered, padded)
+    return torch.cat([rows[: int(count)] for rows, count in zip(gathered, counts, strict=True)])
