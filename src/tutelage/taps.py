@@ -1,12 +1,17 @@
 """Read named tensors of any model during one forward.
 
 A tap is a string: ``"layer3"`` is the output of that submodule, ``"fc:input"`` the first tensor
-given to it, ``""`` the output of the call itself. The model stays what it was: hooks live only
-as long as the forward, so it can be copied, pickled, exported, and tapped by several at once.
+given to it, ``""`` the output of the call itself. ``"layers.3:map"`` is the output of a module
+that keeps channels last (Swin), as a map ``[B, C, H, W]`` like everybody else's.
+
+The model stays what it was: hooks live only as long as the forward, so it can be copied,
+pickled, exported, and tapped by several at once. (Left in place they would save 70 microseconds
+a forward, of the 150 milliseconds of a step of ResNet-8 on 64 pictures.)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +20,19 @@ from .errors import InputError, TapNotFound, close_names
 
 INPUT = ":input"
 """What a tap ends in when it reads what a module was given instead of what it gave."""
+
+MAP = ":map"
+"""What a tap ends in when it moves the channels of ``[B, H, W, C]`` to the front."""
+
+
+def module_name(tap: str) -> str:
+    """The module a tap belongs to.
+
+    Example:
+        >>> module_name("fc:input"), module_name("layers.3:map"), module_name("layer3")
+        ('fc', 'layers.3', 'layer3')
+    """
+    return tap.removesuffix(INPUT).removesuffix(MAP)
 
 
 def inner(model: nn.Module) -> nn.Module:
@@ -101,8 +119,12 @@ class Taps:
         if missing := [name for name in self.names if name not in read]:
             raise InputError(
                 f"{self.owner}: {', '.join(map(repr, missing))} did not run in this forward, so there is "
-                "nothing to read. Tap a module that is called (a parent of it, or its neighbour)."
+                "nothing to read. Tap a module that is called (a parent of it, or its neighbour). A compiled "
+                "model has to run through its taps from its first call on."
             )
+        for name in self.names:
+            if name.endswith(MAP):
+                read[name] = read[name].permute(0, 3, 1, 2)
         return {**{name: read[name] for name in self.names}, "": output}
 
     def _hook(
@@ -110,10 +132,11 @@ class Taps:
     ) -> torch.utils.hooks.RemovableHandle:
         def keep(value: Any) -> None:
             tensor = first_tensor(value)
-            if tensor is None:
+            if tensor is None or (name.endswith(MAP) and tensor.ndim != 4):
+                found = f"{type(value).__name__} without one" if tensor is None else list(tensor.shape)
+                wanted = "a tensor [B, H, W, C]" if name.endswith(MAP) else "a tensor"
                 raise InputError(
-                    f"{self.owner}: expected a tensor at tap {name!r}, found {type(value).__name__} "
-                    "without one. Tap another module."
+                    f"{self.owner}: expected {wanted} at tap {name!r}, found {found}. Tap another module."
                 )
             if tensor.is_inference():  # has no version to compare
                 read[name] = tensor.clone()
@@ -121,7 +144,7 @@ class Taps:
             marks[name] = (tensor, tensor._version)
             read[name] = tensor if self._key(name) in self._untouched else tensor.clone()
 
-        module = self.model.get_submodule(name.removesuffix(INPUT))
+        module = self.model.get_submodule(module_name(name))
         if name.endswith(INPUT):
             return module.register_forward_pre_hook(
                 lambda module, args, kwargs: keep((args, kwargs)), with_kwargs=True
@@ -146,11 +169,223 @@ class Taps:
 
     def _check(self) -> None:
         known = [name for name, _ in self.model.named_modules() if name]
-        wrong = [name for name in self.names if name.removesuffix(INPUT) not in ("", *known)]
+        wrong = [name for name in self.names if module_name(name) not in ("", *known)]
         if wrong:
             lines = []
             for name in wrong:
-                close = close_names(name.removesuffix(INPUT), known)
-                lines += [f"{self.owner} has no module {name.removesuffix(INPUT)!r}.", f"    {close}"]
+                close = close_names(module_name(name), known)
+                lines += [f"{self.owner} has no module {module_name(name)!r}.", f"    {close}"]
             place = self.owner.partition("'")[2].partition("'")[0] or "MODEL"
             raise TapNotFound("\n".join(lines) + f"      all of them: tutelage inspect {place}")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place where a model can be tapped, and what one sample looks like there.
+
+    Args:
+        name: The tap.
+        shape: Shape of one sample, without the batch.
+        kind: ``"map"`` ``[C, H, W]``, ``"tokens"`` ``[T, D]``, ``"vector"`` ``[D]``, else ``"other"``
+            (attention weights, windows, tokens of a picture that form no grid).
+        stride: Side of the input over side of the grid; None without a grid.
+        depth: Share of the innermost modules that had finished, in (0, 1].
+        grid: Rows and columns; None where there is no grid.
+        prefix: Tokens before those of the grid (class and register tokens).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Literal["map", "tokens", "vector", "other"]
+    stride: float | None
+    depth: float
+    grid: tuple[int, int] | None
+    prefix: int = 0
+
+    @property
+    def width(self) -> int:
+        """Number of channels, features or dimensions of a token."""
+        return self.shape[0 if self.kind == "map" else -1]
+
+
+def survey(model: nn.Module, run: Callable[[], Any]) -> dict[str, Site]:
+    """Every place of a model that gives a tensor, from one forward in eval mode and without gradient.
+
+    Args:
+        model: Any module; it is left in the modes it was found in.
+        run: Calls the model, once.
+
+    Returns:
+        Tap name -> `Site`, in the order in which the modules finished (a module that ran several times: its
+        last run). The input of the `classifier` is among them, as ``"fc:input"``. Where a module keeps
+        channels last, its tap is the one that mends it, ``"layers.3:map"``.
+
+    Example:
+        >>> layers = nn.Conv2d(3, 8, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+        >>> model = nn.Sequential(*layers)
+        >>> sites = survey(model, lambda: model(torch.zeros(2, 3, 32, 32)))
+        >>> [(site.name, site.kind, site.stride) for site in sites.values()]  # doctest: +NORMALIZE_WHITESPACE
+        [('0', 'map', 2.0), ('1', 'map', 32.0), ('2', 'vector', None), ('3:input', 'vector', None),
+         ('3', 'vector', None)]
+    """
+    model = inner(model)
+    seen: dict[str, tuple[tuple[int, ...], int]] = {}
+    given: list[tuple[int, ...]] = []
+    finished = 0
+
+    def note(name: str, value: Any, *, leaf: bool = False) -> None:
+        nonlocal finished
+        finished += leaf
+        tensor = first_tensor(value)
+        if tensor is not None and tensor.ndim > 0:
+            seen.pop(name, None)
+            seen[name] = tuple(tensor.shape), finished
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        leaf = next(module.children(), None) is None
+        return module.register_forward_hook(lambda module, args, output: note(name, output, leaf=leaf))
+
+    def receive(module: nn.Module, args: Any, kwargs: Any) -> None:
+        tensor = first_tensor((args, kwargs))
+        given.append(() if tensor is None else tuple(tensor.shape))
+
+    handles = [watch(name, module) for name, module in model.named_modules() if name]
+    handles.append(model.register_forward_pre_hook(receive, with_kwargs=True))
+    if last := classifier(model):
+        handles.append(
+            model.get_submodule(last).register_forward_pre_hook(
+                lambda module, args, kwargs: note(last + INPUT, (args, kwargs)), with_kwargs=True
+            )
+        )
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes:
+            module.training = training
+    prefix = getattr(model, "num_prefix_tokens", None)
+    look = _Look(given[-1] if given else (), prefix if isinstance(prefix, int) else None)
+    sites = [look(name, shape, at / max(finished, 1)) for name, (shape, at) in seen.items()]
+    return {site.name: site for site in sites}
+
+
+class _Look:
+    """Tells what a shape means, given the shape of the picture the model got.
+
+    Where channels could be first or last (a square with as many channels as rows), they are where they
+    were in the map before.
+    """
+
+    PREFIXES = (0, 1, 2, 4, 5, 8, 9)
+    """Class, distillation and register tokens, as models have them."""
+
+    def __init__(self, given: tuple[int, ...], prefix: int | None) -> None:
+        self.batch = given[0] if given else None
+        self.size = given[2:] if len(given) == 4 else None
+        self.prefixes = self.PREFIXES if prefix is None else (prefix, *self.PREFIXES)
+        self.last_suffix = ""
+
+    def __call__(self, name: str, shape: tuple[int, ...], depth: float) -> Site:
+        sample = shape[1:]
+        if self.batch is not None and shape[0] != self.batch:
+            return Site(name, sample, "other", None, depth, None)
+        if len(sample) == 1:
+            return Site(name, sample, "vector", None, depth, None)
+        if len(sample) == 2:
+            return self._tokens(name, sample, depth)
+        return self._map(name, sample, depth)
+
+    def _map(self, name: str, sample: tuple[int, ...], depth: float) -> Site:
+        grids: dict[str, tuple[int, int]] = {}  # by what has to be added to the tap
+        if len(sample) == 3 and self._fits(sample[1], sample[2]):
+            grids[""] = sample[1], sample[2]
+        if len(sample) == 3 and self._fits(sample[0], sample[1]) and not name.endswith(INPUT):
+            grids[MAP] = sample[0], sample[1]
+        if not grids or self.size is None:
+            return Site(name, sample, "other", None, depth, None)
+        suffix = self.last_suffix if self.last_suffix in grids else next(iter(grids))
+        grid = grids[suffix]
+        if len(grids) == 1 and grid != (1, 1):
+            self.last_suffix = suffix
+        shape = (sample[2], *grid) if suffix else sample
+        return Site(name + suffix, shape, "map", self.size[0] / grid[0], depth, grid)
+
+    def _fits(self, rows: int, columns: int) -> bool:
+        """Whether a picture shrinks to this grid by about the same factor on both sides."""
+        if self.size is None or min(rows, columns) < 1 or max(rows, columns) > max(self.size):
+            return False
+        high, wide = self.size
+        return abs(rows - columns * high / wide) < 1 and abs(columns - rows * wide / high) < 1
+
+    def _tokens(self, name: str, sample: tuple[int, ...], depth: float) -> Site:
+        for prefix in self.prefixes if self.size else ():
+            grid = self._grid(sample[0] - prefix)
+            if grid and self.size:
+                return Site(name, sample, "tokens", self.size[0] / grid[0], depth, grid, prefix)
+        return Site(name, sample, "other" if self.size else "tokens", None, depth, None)
+
+    def _grid(self, tokens: int) -> tuple[int, int] | None:
+        """The grid of the picture's proportions with so many cells, if there is one."""
+        if self.size is None or tokens < 1:
+            return None
+        rows = round((tokens * self.size[0] / self.size[1]) ** 0.5)
+        if rows < 1 or tokens % rows:
+            return None
+        grid = rows, tokens // rows
+        return grid if grid[0] * self.size[1] == grid[1] * self.size[0] else None
+
+
+def classifier(model: nn.Module) -> str | None:
+    """The name of the layer that gives the logits: linear, or a 1x1 convolution.
+
+    What a model's own `get_classifier` says (timm), else the last such layer it holds.
+
+    Example:
+        >>> classifier(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))
+        '2'
+        >>> classifier(nn.ReLU()) is None
+        True
+    """
+    model = inner(model)
+    own: Any = getattr(model, "get_classifier", None)
+    place = own() if callable(own) else model
+    while isinstance(place, (tuple, list)):  # distilled ViTs have two
+        place = place[0]
+    if not isinstance(place, nn.Module):
+        return None
+    last = [module for module in place.modules() if _gives_logits(module)]
+    if not last:
+        return None
+    return next((name for name, module in model.named_modules() if module is last[-1]), None)
+
+
+def _gives_logits(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return module.kernel_size == (1, 1) and module.groups == 1
+    return isinstance(module, nn.Linear)
+
+
+def head(model: nn.Module, num_classes: int) -> nn.Module | None:
+    """The classifier of a model if it maps a vector to logits: what trust on features asks a teacher for.
+
+    Args:
+        model: Any module.
+        num_classes: Number of logits it has to give.
+
+    Returns:
+        The linear layer, shared with the model; None if the classifier is no linear layer of so many rows.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> head(model, 2), head(model, 10)
+        (Linear(in_features=4, out_features=2, bias=True), None)
+    """
+    name = classifier(model)
+    if name is None:
+        return None
+    module = inner(model).get_submodule(name)
+    return module if isinstance(module, nn.Linear) and module.out_features == num_classes else None
