@@ -16,10 +16,11 @@ class Auto(Product):
 
     Assumes that what a teacher answers is worth about as much as the labels, and that its features
     are a help on the side: paths on the student's output together weigh `response` times the task's
-    loss, all other paths together `feature` times; the latter fade in, since untrained connectors
-    have little to say. Among several teachers of a path each sample leaves out the one that is most
-    wrong about it. It protects against scales and against one bad teacher among several; against
-    the only teacher being bad, add the guard.
+    loss, all other paths together `feature` times. The latter fade in, since untrained connectors
+    have little to say; the former are in comparable units already, so that their scale is changed
+    fourfold at most: a teacher that says next to nothing is not blown up. Among several teachers of a
+    path each sample leaves out the one that is most wrong about it. This protects against scales and
+    against one bad teacher among several; against a bad teacher that is alone, add the guard.
 
     Args:
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
@@ -47,6 +48,6 @@ class Auto(Product):
         features = [path for path in paths if path not in responses]
         target = {path: self.response / len(responses) for path in responses}
         target |= {path: self.feature / len(features) for path in features}
-        self.scales = nn.ModuleList([Calibrate(target)])
+        self.scales = nn.ModuleList([Calibrate(target, limit=dict.fromkeys(responses, 4.0))])
         self.gates = nn.ModuleList([Warmup(self.warmup, paths=features), Trust()])
         super().bind(rows, spec)

@@ -59,11 +59,11 @@ class Weighting(nn.Module):
         """Called once after each epoch."""
 
 
-def per_row(values: Mapping[str, float], rows: Sequence[Row], *, default: float) -> list[float]:
+def per_row(values: float | Mapping[str, float], rows: Sequence[Row], *, default: float = 1.0) -> list[float]:
     """One number for each taught row, looked up by row name first and path name second.
 
     Args:
-        values: Path name (``"layer3"``) or row name (``"layer3/big"``) -> number, 0 or more.
+        values: 0 or more: one number for all, or path name (``"layer3"``) or row name (``"layer3/big"``) -> number.
         rows: The rows of the ledger.
         default: For rows that are not named.
 
@@ -78,6 +78,8 @@ def per_row(values: Mapping[str, float], rows: Sequence[Row], *, default: float)
         >>> per_row({"logits": 2.0}, (Row("base"), Row("logits", "big"), Row("layer3", "big")), default=0.5)
         [1.0, 2.0, 0.5]
     """
+    if not isinstance(values, Mapping):
+        values, default = {}, values
     taught = [row for row in rows if row.teacher is not None]
     known = dict.fromkeys([*(row.path for row in taught), *(row.name for row in taught)])
     for name in values:

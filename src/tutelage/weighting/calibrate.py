@@ -29,9 +29,11 @@ class Calibrate(Weighting):
         steps: Batches to measure, at least 1.
         mean: Divide each row by the number of teachers on its path. Leave it off beside `Trust`, which
             already shares a path among its teachers.
-        limit: A weight before `target` stays within ``[1 / limit, limit]``.
+        limit: Before `target`, a weight stays within ``[1 / limit, limit]``: one number of at least 1, or
+            path or row name -> number, with 10000 for those not named.
 
     Raises:
+        InputError: A number is out of its range.
         UnknownName: At `bind`, for a name that is neither a path nor a row.
 
     Example:
@@ -46,7 +48,8 @@ class Calibrate(Weighting):
         tensor([1.0000, 0.0100])
     """
 
-    target_weight: Tensor
+    row_target: Tensor
+    row_limit: Tensor
     measured: Tensor
     count: Tensor
 
@@ -56,34 +59,36 @@ class Calibrate(Weighting):
         *,
         steps: int = 20,
         mean: bool = False,
-        limit: float = 1e4,
+        limit: float | Mapping[str, float] = 1e4,
     ) -> None:
         super().__init__()
-        if steps < 1 or limit < 1:
+        if steps < 1 or min(limit.values() if isinstance(limit, Mapping) else [limit], default=1) < 1:
             raise InputError(
                 f"Calibrate: expected steps and limit to be at least 1; found {steps} and {limit}."
             )
-        self.target = dict(target) if isinstance(target, Mapping) else float(target)
+        self.target = target
         self.steps = steps
         self.mean = mean
         self.limit = limit
         self.fallback = 1.0
         self._frozen = False
-        self.register_buffer("target_weight", torch.ones(0), persistent=False)
+        self.register_buffer("row_target", torch.ones(0), persistent=False)
+        self.register_buffer("row_limit", torch.ones(0), persistent=False)
         self.register_buffer("measured", torch.zeros(0))
         self.register_buffer("count", torch.zeros(0))
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Look the targets up and start measuring anew."""
         super().bind(rows, spec)
-        named, default = (self.target, 1.0) if isinstance(self.target, dict) else ({}, self.target)
-        targets = per_row(named, rows, default=default)
+        targets = per_row(self.target, rows, default=1.0)
+        limits = per_row(self.limit, rows, default=1e4)
         if self.mean:
             for members in by_path(rows).values():
                 for k in members:
                     targets[k] /= len(members)
         self.fallback = math.log(len(spec.classes)) if len(spec.classes) > 1 else 1.0
-        self.target_weight = torch.tensor(targets, device=self.count.device)
+        self.row_target = torch.tensor(targets, device=self.count.device)
+        self.row_limit = torch.tensor(limits, device=self.count.device)
         self.measured = torch.zeros(len(rows), device=self.count.device)
         self.count = torch.zeros(len(rows), device=self.count.device)
         self._frozen = False
@@ -92,27 +97,28 @@ class Calibrate(Weighting):
         """The weights of this step, ``[K, B]``, without gradient; measures while training."""
         own = torch.tensor([row.teacher is None for row in ledger.rows], device=ledger.losses.device)
         total, count = self.measured, self.count
+        learning = self.training and torch.is_grad_enabled()
         if not self._frozen:
-            total, count = self._measure(ledger, lesson, own)
-            if self.training and torch.is_grad_enabled():
+            total, count = self._measure(ledger, lesson, own, shared=learning)
+            if learning:
                 self.measured.copy_(total)
                 self.count.copy_(count)
                 self._frozen = bool((count >= self.steps).all())
         mean = total / count.clamp(min=1)
         base = (mean * own).sum()
         base = torch.where(base > 0, base, self.fallback)
-        scale = (base / torch.where(count > 0, mean, base)).clamp(1 / self.limit, self.limit)
-        weights = torch.where(own, 1.0, scale * self.target_weight)[:, None]
+        scale = (base / torch.where(count > 0, mean, base)).clamp(1 / self.row_limit, self.row_limit)
+        weights = torch.where(own, 1.0, scale * self.row_target)[:, None]
         return silence(weights.to(ledger.losses.dtype), ledger)
 
-    def _measure(self, ledger: Ledger, lesson: Lesson, own: Tensor) -> tuple[Tensor, Tensor]:
+    def _measure(self, ledger: Ledger, lesson: Lesson, own: Tensor, *, shared: bool) -> tuple[Tensor, Tensor]:
         """The sums and counts of batch means with this batch added, where a row still needs it."""
         losses = ledger.losses.detach().float().clamp(max=1e12)
         finite = losses.isfinite()
         mean = torch.where(finite, losses, 0.0).sum(1) / finite.sum(1).clamp(min=1)
         usable = (mean > 0) & (~own | lesson.batch.labelled.any())
         seen = torch.stack([torch.where(usable, mean, 0.0), usable.float()])
-        if dist.is_available() and dist.is_initialized():
+        if shared and dist.is_available() and dist.is_initialized():
             dist.all_reduce(seen)
         new = seen[0] / seen[1].clamp(min=1)
         wanted = (seen[1] > 0) & (self.count < self.steps)

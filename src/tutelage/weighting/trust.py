@@ -90,37 +90,36 @@ class Trust(Weighting):
             rows = [ledger.rows[k] for k in members]
             spoken = [answers.get(row.teacher or "") for row in rows]
             heard = [self._doubt_by_head(row, lesson) for row in rows]
-            doubt = spoken if any(d is None for d in heard) else heard
-            for k, share, own in zip(members, self._share(doubt, len(ledger.losses[0])), spoken, strict=True):
-                weights[k] = share.to(weights[k])
-                if student is not None and own is not None:
-                    weights[k] = weights[k] * (student - own).clamp(max=0).exp().nan_to_num(1.0).to(
-                        weights[k]
-                    )
-        return torch.stack(weights)
+            shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
+            for k, share, doubt in zip(members, shares, spoken, strict=True):
+                weights[k] = share if student is None or doubt is None else share * _credit(doubt, student)
+        return torch.stack([weight.to(ledger.losses.dtype) for weight in weights])
 
-    def _share(self, doubt: list[Tensor | None], samples: int) -> Tensor:
-        """Weights ``[teachers, B]`` that sum to 1 for each sample; equal where a doubt is unknown."""
-        known = [d for d in doubt if d is not None]
-        if len(known) < len(doubt) or len(doubt) == 1:
-            return torch.full((len(doubt), samples), 1 / len(doubt))
-        stacked = torch.stack(known)
-        share = (1 - (stacked.nan_to_num(0.0) / self.temperature).softmax(dim=0)) / (len(doubt) - 1)
-        return torch.where(stacked.isnan().any(dim=0), 1 / len(doubt), share)
+    def _shares(self, doubts: list[Tensor | None], ones: Tensor) -> list[Tensor]:
+        """One ``[B]`` for each teacher; they sum to 1, and are equal where a doubt is unknown."""
+        known = [doubt for doubt in doubts if doubt is not None]
+        equal = 1 / len(doubts)
+        if len(known) < len(doubts) or len(doubts) == 1:
+            return [equal * ones] * len(doubts)
+        doubt = torch.stack(known)
+        blame = (doubt.nan_to_num(nan=0.0) / self.temperature).softmax(dim=0)
+        return list(torch.where(doubt.isnan().any(dim=0), equal, (1 - blame) / (len(doubts) - 1)))
 
     def _doubt_by_head(self, row: Row, lesson: Lesson) -> Tensor | None:
         """Cross-entropy of the teacher's classifier on the adapted feature; None where it does not apply."""
         head, feature = self._heads.get(row.teacher or ""), lesson.adapted.get(row.name)
         if self.on == "logits" or row.path in self._responses or head is None or feature is None:
             return None
-        answer = lesson.teachers.get(row.teacher or "", {}).get("")
         first = next((part for part in head.modules() if isinstance(part, nn.Linear)), None)
         pooled = _pooled(feature)
         if first is None or first.in_features != pooled.shape[1]:
             return None
-        if answer is not None and answer.shape == feature.shape:
-            return None
-        return _doubt(head(pooled), lesson)
+        return _doubt(head(pooled.to(first.weight.dtype)), lesson)
+
+
+def _credit(teacher: Tensor, student: Tensor) -> Tensor:
+    """1 where the teacher doubts no more than the student or a doubt is unknown, falling to 0 beyond."""
+    return (student.detach() - teacher).nan_to_num(nan=0.0).clamp(max=0.0).exp()
 
 
 def _pooled(feature: Tensor) -> Tensor:
