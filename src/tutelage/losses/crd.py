@@ -96,7 +96,7 @@ class CRD(nn.Module):
             raise ValueError(
                 f"CRD: needs to know student, teacher and samples; found {student}, {teacher} and {samples}. "
                 "Give them to the constructor: shapes of one sample, e.g. student=(64,), teacher=(256,), and "
-                "samples= one more than the largest index; or give the distiller an example batch and samples."
+                "samples= one more than the largest index; or give the distiller `example` and `samples`."
             )
         if samples < 2:
             raise ValueError(f"CRD: expected at least 2 samples to compare, found {samples}.")
@@ -119,15 +119,15 @@ class CRD(nn.Module):
         Returns:
             ``[B]``, both sides added: tens at the start, with a floor above 0.
         """
-        return self.compare(student, teacher, index=index, others=self.draw(index))
+        return self.sides(student, teacher, index=index, others=self.draw(index)).sum(dim=0)
 
     def draw(self, index: Tensor) -> Tensor:
         """Numbers of other samples for each, ``[B, negatives]``: uniform, with replacement, never the own."""
         others = torch.randint(self.samples - 1, (len(index), self.negatives), device=index.device)
         return others + (others >= index[:, None])
 
-    def compare(self, student: Tensor, teacher: Tensor, *, index: Tensor, others: Tensor) -> Tensor:
-        """The loss against the samples `others`, ``[B, K]``. Returns ``[B]``."""
+    def sides(self, student: Tensor, teacher: Tensor, *, index: Tensor, others: Tensor) -> Tensor:
+        """The student's and the teacher's loss, ``[2, B]``, against the samples `others`, ``[B, K]``."""
         if not self.samples:
             raise ValueError("CRD: not bound. Give student=, teacher= and samples=, or call bind() first.")
         if not index.is_cuda and not 0 <= int(index.min()) <= int(index.max()) < self.samples:
@@ -145,7 +145,7 @@ class CRD(nn.Module):
             sides = (student_embed, self.teacher_memory), (teacher_embed, self.student_memory)
             log_scores = torch.stack([self._log_scores(embed, memory, among) for embed, memory in sides])
             log_scores = log_scores - self._log_normaliser(log_scores.detach(), learning)[:, None, None]
-            loss = self._contrast(log_scores).sum(dim=0)
+            loss = self._contrast(log_scores)
         if learning:
             self._seen.append((index, student_embed.detach(), teacher_embed.detach()))
         return loss
