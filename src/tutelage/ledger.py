@@ -169,6 +169,7 @@ class Spec:
         samples: Size of the training set, one more than the largest index; None if unknown.
         classes: Names of the classes; empty if the task has none.
         heads: Teacher name -> its classifier, from the vector before it to the logits.
+        responses: Paths whose student tap is the model's own output.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -178,6 +179,7 @@ class Spec:
     samples: int | None = None
     classes: tuple[str, ...] = ()
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    responses: frozenset[str] = frozenset()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: str) -> tuple[int, ...] | None:

@@ -1,0 +1,43 @@
+# What people and CI call. Both `make demo` and `make test` set up .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two threads on a busy two-core machine can be many times slower than one.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check test-browser docs bench build clean
+
+$(VENV)/.ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch>=2.9" torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.ready           ## the main job on bundled data, offline
+	$(BIN)/tutelage demo --out $${OUT:-runs/demo-$$(date +%Y%m%d-%H%M%S)}
+
+test: $(VENV)/.ready           ## all tests but those in a browser
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.ready          ## lint, format, types, import arrows, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+test-browser: $(VENV)/.ready   ## the report in headless Chromium
+	$(BIN)/python -m pytest -q -m browser tests/browser
+
+docs: $(VENV)/.ready           ## the documentation, served while you write
+	$(BIN)/mkdocs serve
+
+bench: $(VENV)/.ready          ## what the step costs, as ratios within one run
+	$(BIN)/python benchmarks/step.py
+
+build: $(VENV)/.ready          ## wheel and sdist
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+
+clean:
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache

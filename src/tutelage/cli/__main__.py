@@ -1,0 +1,313 @@
+"""The command line: options to the plain functions beside this file, errors to exit codes."""
+
+import json
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from tutelage.errors import InputError, Interrupted, MissingExtra
+
+app = typer.Typer(
+    name="tutelage",
+    help="Knowledge distillation: many teachers, many paths, one small student, and proof that it is better.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeFile = Annotated[str | None, typer.Argument(help="A recipe (YAML); the options win over it.", show_default=False)]
+Student = Annotated[str | None, typer.Option("--student", help="The student: MODEL[@WEIGHTS].", show_default=False)]
+Teachers = Annotated[
+    list[str] | None, typer.Option("--teacher", help="A teacher: [NAME=]MODEL[@WEIGHTS]; may be repeated.", show_default=False)
+]
+Data = Annotated[str | None, typer.Option("--data", help="A folder or a name, see `tutelage list data`.", show_default=False)]
+Out = Annotated[str, typer.Option("--out", help="The run folder, which is made.")]
+Task = Annotated[str | None, typer.Option("--task", help="The task, see `tutelage list tasks`.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="key.sub=value of the recipe; may be repeated.", show_default=False)
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="How many seeds; 5 or more for a firm verdict.", show_default=False)]
+NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Do not train the matched baseline: no verdict.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on with a teacher near chance.")]
+AllowImport = Annotated[
+    list[str] | None,
+    typer.Option("--allow-import", help="A package from which models and parts may be imported; may be repeated.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def _keys(task: str | None, seeds: int | None, no_baseline: bool) -> dict[str, Any]:
+    keys: dict[str, Any] = {} if task is None else {"task": task}
+    keys |= {} if seeds is None else {"seeds": seeds}
+    return keys | ({"baseline": False} if no_baseline else {})
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+
+
+@app.command()
+def demo(out: Out = "runs/demo", json: Json = False) -> None:
+    """Three teachers, one small student, handwritten digits; offline, about a minute."""
+    from .demo import demo as command
+
+    run = command(out)
+    if json:
+        _print(run.result)
+
+
+@app.command()
+def distill(
+    recipe: RecipeFile = None,
+    *,
+    out: Out,
+    student: Student = None,
+    teacher: Teachers = None,
+    data: Data = None,
+    task: Task = None,
+    set: Set = None,
+    seeds: Seeds = None,
+    no_baseline: NoBaseline = False,
+    resume: Resume = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, train nothing.")] = False,
+    force: Force = False,
+    allow_import: AllowImport = None,
+    json: Json = False,
+) -> None:
+    """Distil teachers into a student, and compare it with the same student trained alone."""
+    from .distill import distill as command
+
+    run = command(
+        recipe,
+        student=student,
+        teachers=teacher or (),
+        data=data,
+        out=out,
+        assignments=set or (),
+        resume=resume,
+        dry_run=dry_run,
+        force=force,
+        allow_import=allow_import or (),
+        **_keys(task, seeds, no_baseline),
+    )
+    if json and run is not None:
+        _print(run.result)
+
+
+@app.command()
+def train(
+    recipe: RecipeFile = None,
+    *,
+    out: Out,
+    model: Annotated[str | None, typer.Option("--model", help="The model: MODEL[@WEIGHTS].", show_default=False)] = None,
+    data: Data = None,
+    task: Task = None,
+    set: Set = None,
+    resume: Resume = False,
+    allow_import: AllowImport = None,
+    json: Json = False,
+) -> None:
+    """Train a model from labels alone: makes a teacher."""
+    from .train import train as command
+
+    run = command(
+        recipe,
+        model=model,
+        data=data,
+        out=out,
+        assignments=set or (),
+        resume=resume,
+        allow_import=allow_import or (),
+        **_keys(task, None, False),
+    )
+    if json:
+        _print(run.result)
+
+
+@app.command()
+def check(
+    recipe: RecipeFile = None,
+    *,
+    student: Student = None,
+    teacher: Teachers = None,
+    data: Data = None,
+    task: Task = None,
+    set: Set = None,
+    force: Force = False,
+    allow_import: AllowImport = None,
+    json: Json = False,
+) -> None:
+    """Score the teachers, print guesses and pairing; trains nothing."""
+    from .check import check as command
+
+    found = command(
+        recipe,
+        student=student,
+        teachers=teacher or (),
+        data=data,
+        assignments=set or (),
+        force=force,
+        allow_import=allow_import or (),
+        **_keys(task, None, False),
+    )
+    if json:
+        _print(found)
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="MODEL[@WEIGHTS] or a run folder.")],
+    input: Annotated[str, typer.Option("--input", help="Shape of a picture.")] = "3x32x32",
+    classes: Annotated[int, typer.Option("--classes", help="How many classes.")] = 10,
+    allow_import: AllowImport = None,
+    json: Json = False,
+) -> None:
+    """The taps of a model, with shapes and strides."""
+    from .inspect import inspect as command
+
+    rows = command(model, input=input, classes=classes, allow_import=allow_import or ())
+    if json:
+        _print(rows)
+        return
+    _table(("tap", "kind", "shape", "stride"), [[r["tap"], r["kind"], "x".join(map(str, r["shape"])), r["stride"] or ""] for r in rows])
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder or MODEL[@WEIGHTS].")],
+    *,
+    data: Annotated[str, typer.Option("--data", help="A folder or a name, see `tutelage list data`.")],
+    split: Annotated[str, typer.Option("--split", help="test, selection or train.")] = "test",
+    image_size: Annotated[int | None, typer.Option("--image-size", help="Side of the pictures.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the cut, where the data brings no such split.")] = 0,
+    allow_import: AllowImport = None,
+    json: Json = False,
+) -> None:
+    """Metrics of a model on a split."""
+    from .evaluate import evaluate as command
+
+    found = command(model, data=data, split=split, image_size=image_size, seed=seed, allow_import=allow_import or ())
+    if json:
+        _print(found)
+        return
+    _table(("metric", split), [[name, f"{found[name]:.4f}"] for name in ("accuracy", "ece", "nll")])
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    format: Annotated[str, typer.Option("--format", help="onnx or pt2.")] = "onnx",
+    model: Annotated[str, typer.Option("--model", help="student or baseline.")] = "student",
+    json: Json = False,
+) -> None:
+    """Write a run's student in another format, with a parity check."""
+    from .export import export as command
+
+    parity = command(run, format=format, model=model)
+    if json:
+        _print(parity)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Run folders.")],
+    out: Annotated[str | None, typer.Option("--out", help="The file; report.html in the first run otherwise.")] = None,
+) -> None:
+    """One self-contained HTML file from one run or several."""
+    from .report import report as command
+
+    typer.echo(command(runs, out=out))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="losses, weightings, schemes, connectors, tasks, models or data.")],
+    json: Json = False,
+) -> None:
+    """The parts there are."""
+    from .list import list as command
+
+    found = command(kind)
+    if json:
+        _print(found)
+        return
+    width = max((len(name) for name in found), default=0)
+    for name, line in found.items():
+        typer.echo(f"{name:<{width}}  {line}".rstrip())
+
+
+@app.command()
+def doctor() -> None:
+    """Versions and hardware, for bug reports."""
+    from .doctor import doctor as command
+
+    _print(command())
+
+
+def _table(columns: tuple[str, ...], rows: list[list[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code says what happened.
+
+    Returns:
+        0 done, 2 the user's input, 1 a defect of ours, 130 interrupted.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+    signal.signal(signal.SIGTERM, _terminated)
+    code = _guarded(lambda: app(args=arguments, standalone_mode=False), debug)
+    if argv is None:
+        sys.exit(code)
+    return code
+
+
+def _guarded(command: Callable[[], Any], debug: bool) -> int:
+    try:
+        code = command()
+        return code if isinstance(code, int) else 0
+    except (InputError, MissingExtra) as error:
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        return 2
+    except (Interrupted, KeyboardInterrupt) as error:
+        typer.echo(f"interrupted: {error}" if str(error) else "interrupted", err=True)
+        return 130
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "show"):  # a usage error of the command line
+            error.show()
+            return 2
+        traceback.print_exc()
+        typer.echo("\nThis is a defect of tutelage. Please report it with the lines above and `tutelage doctor`.", err=True)
+        return 1
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

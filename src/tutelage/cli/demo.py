@@ -1,0 +1,39 @@
+"""Demo: three small teachers of handwritten digits, one tiny student, offline."""
+
+import pathlib
+
+from tutelage.errors import RunError
+
+from .distill import Run, distill
+from .prepare import say
+from .train import train
+
+TEACHERS = {"resnet14": "cifar/resnet14", "resnet20": "cifar/resnet20", "vgg8": "cifar/vgg8"}
+
+
+def demo(out: str | pathlib.Path = "runs/demo") -> Run:
+    """Train three teachers on scikit-learn's digits and distil them into a small student.
+
+    The teachers learn from all labels, the student has few: where labels are scarce is where distillation helps most.
+
+    Args:
+        out: A new folder for the four runs.
+
+    Raises:
+        RunError: The folder exists already.
+    """
+    out = pathlib.Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"demo: expected {out} to be new, found files in it. Remove it or give --out another folder.")
+    for name, model in TEACHERS.items():
+        say(f"teacher {name}: trained from labels alone on scikit-learn's digits")
+        train(model=model, data="digits", out=out / name, train={"epochs": 6, "seed": 1, "log_every": 10})
+    say("student: few of its training pictures are labelled")
+    run = distill(
+        student="tutelage.cli.demo:tiny",
+        teachers={name: str(out / name) for name in TEACHERS},
+        data="digits",
+        out=out / "student",
+    )
+    assert run is not None
+    return run

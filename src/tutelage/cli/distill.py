@@ -1,0 +1,147 @@
+"""Distil teachers into a student, train the matched baseline, and say which is better."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from tutelage.engine.callbacks import Journal
+from tutelage.engine.run import run
+from tutelage.errors import Interrupted, RecipeError
+
+from . import runfolder
+from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: Where everything is.
+        result: The content of result.json.
+        student: The distilled student, a plain module.
+        baseline: The same student trained alone; None without a baseline.
+    """
+
+    folder: pathlib.Path
+    result: dict[str, Any]
+    student: nn.Module
+    baseline: nn.Module | None
+
+    @property
+    def verdict(self) -> str | None:
+        """``better``, ``no difference`` or ``worse``; None without a baseline."""
+        found: str | None = self.result["verdict"]
+        return found
+
+
+def distill(
+    recipe: str | pathlib.Path | Mapping[str, Any] | None = None,
+    *,
+    student: Any = None,
+    teachers: Sequence[Any] | Mapping[str, Any] = (),
+    data: Any = None,
+    out: str | pathlib.Path,
+    assignments: Sequence[str] = (),
+    resume: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    allow_import: Sequence[str] = (),
+    **keys: Any,
+) -> Run | None:
+    """Distil teachers into a student and compare it with the same student trained alone.
+
+    Args:
+        recipe: A recipe's path or content; the other arguments win over it.
+        student: A model's string or module.
+        teachers: Models' strings or modules; a mapping names them.
+        data: A path or name, or a data set of ``(picture, label)``.
+        out: The run folder, which is made.
+        assignments: ``key.sub=value``, as after ``--set``.
+        resume: Go on with the run in `out`.
+        dry_run: Check everything, print guesses and pairing, train nothing.
+        force: Go on with a teacher near chance.
+        allow_import: Packages from which models and parts may be imported.
+        **keys: Any top-level key of a recipe: `paths`, `weighting`, `train`, `seeds`, `baseline` …
+
+    Returns:
+        The run; None after a dry run.
+
+    Raises:
+        InputError: Something given cannot be used; nothing was written.
+        Interrupted: A signal stopped the run; `resume` goes on.
+    """
+    out = pathlib.Path(out)
+    runfolder.claim(out, resume)
+    if resume:
+        given = {"recipe": recipe, "--set": assignments, **keys}
+        named = {} if _live(student, teachers, data) else {"--student": student, "--teacher": teachers, "--data": data}
+        recipe = runfolder.resumed_recipe(out, given | named)
+        if not _live(student, teachers, data):
+            student, teachers, data = None, (), None
+    raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
+    if "teachers" not in raw or not raw["teachers"]:
+        raise RecipeError("distill: expected at least one teacher, found none. Give --teacher MODEL[@WEIGHTS].")
+    return execute(raw, live, out, resume=resume, dry_run=dry_run, force=force, allow_import=allow_import)
+
+
+def execute(
+    raw: Mapping[str, Any],
+    live: Mapping[str, Any],
+    out: pathlib.Path,
+    *,
+    resume: bool,
+    dry_run: bool = False,
+    force: bool = False,
+    allow_import: Sequence[str] = (),
+    command: str = "distill",
+) -> Run | None:
+    """Prepare, run and write the results."""
+    prepared = prepare(raw, live, allow_import=allow_import, force=force or resume)
+    show_teachers(prepared)
+    show_pairing(prepared)
+    if dry_run:
+        return None
+    if resume:
+        runfolder.compare(out, prepared)
+    else:
+        runfolder.create(out, prepared, runfolder.argv())
+    journal = Journal(out)
+    try:
+        outcome = run(prepared.plan(out), journal)
+    except (Interrupted, KeyboardInterrupt) as error:
+        line = runfolder.resume_line(out, command, allow_import)
+        raise Interrupted(f"{error or 'interrupted'}. To go on: {line}") from error
+    runfolder.fill(out, prepared, outcome)
+    announce(prepared, outcome.result, out)
+    return Run(out, outcome.result, outcome.student, outcome.baseline)
+
+
+def announce(prepared: Prepared, result: Mapping[str, Any], out: pathlib.Path) -> None:
+    """The verdict, in a few lines for people."""
+    metric, student, baseline = result["metric"], result["student"], result["baseline"]
+    say("")
+    for name, teacher in result["teachers"].items():
+        weight = "" if teacher["mean_weight"] is None else f", mean weight {teacher['mean_weight']:.2f}"
+        say(f"  teacher {name:<14} validation {teacher['validation']:.4f}  {teacher['params']:>12,} parameters{weight}")
+    say(f"  student {student['name']:<14} validation {student['validation']:.4f}  {student['params']:>12,} parameters, test {student['test']:.4f}")
+    if baseline is not None:
+        low, high = result["interval"]
+        say(f"  baseline{'':<15} validation {baseline['validation']:.4f}  {'the same, alone':>23}, test {baseline['test']:.4f}")
+        say(f"verdict: {result['verdict']} ({metric} {result['delta']:+.4f}, 95% interval {low:+.4f} to {high:+.4f})")
+        say(f"  {result['verdict_method']}")
+        if result["gap_closed"] is not None:
+            say(f"  {result['gap_closed']:.0%} of the gap to the best teacher was closed (validation)")
+        if result["shipped"] == "baseline":
+            say("  the baseline is better on validation: take baseline/ instead of student/")
+    say(f"student: {out / 'student'}")
+    say(f"report:  {out / 'report.html'}")
+
+
+def _live(*given: Any) -> bool:
+    """Whether something was given as an object, which no recipe can hold."""
+    flat = [item for value in given for item in (value if isinstance(value, list | tuple) else [value])]
+    return any(item is not None and not isinstance(item, str | pathlib.Path | Mapping) for item in flat)

@@ -1,0 +1,62 @@
+"""Inspect: the taps of a model, with shapes and strides."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tutelage.errors import InputError
+from tutelage.models import find, macs, parameters
+from tutelage.models import parse as parse_model
+from tutelage.taps import survey
+from tutelage.tasks import Classification
+
+from .prepare import say
+
+
+def inspect(
+    model: Any, *, input: str = "3x32x32", classes: int = 10, allow_import: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Every place of a model where a tensor can be read.
+
+    Args:
+        model: A model's string or module.
+        input: Shape of a picture, ``CxHxW``.
+        classes: How many classes to build the model for.
+        allow_import: Packages from which models may be imported.
+
+    Returns:
+        ``{"tap", "kind", "shape", "stride"}`` for each module, in order of execution.
+
+    Raises:
+        InputError: The shape cannot be read, or the model cannot be built.
+    """
+    shape = parse_shape(input)
+    weights = None
+    if not isinstance(model, nn.Module):
+        named = parse_model(str(model))
+        model, weights = named.source, named.weights
+    network = find(
+        model, num_classes=classes, in_channels=shape[0], input_size=shape[1:], weights=weights, allow_import=allow_import
+    )
+    task = Classification(classes)
+    batch = task.unpack((torch.zeros(2, *shape), torch.zeros(2, dtype=torch.long)))
+    sites = survey(network, lambda: task.call(network, batch))
+    say(f"{parameters(network):,} parameters, {macs(network, shape):,} multiply-adds for one picture of {input}")
+    ordered = sorted(sites.values(), key=lambda site: site.depth)
+    return [{"tap": s.name, "kind": s.kind, "shape": list(s.shape), "stride": s.stride} for s in ordered]
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """``3x32x32`` as numbers.
+
+    Example:
+        >>> parse_shape("3x32x32")
+        (3, 32, 32)
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--input: expected channels x height x width such as 3x32x32, found {text!r}.")
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width

@@ -1,0 +1,245 @@
+"""Prepare: from a command's arguments to everything a run needs, with all that can be wrong found first."""
+
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tutelage.data import Splits
+from tutelage.engine.examine import Examined, examine
+from tutelage.engine.run import Plan
+from tutelage.errors import RecipeError
+from tutelage.ledger import Batch
+from tutelage.models import parse as parse_model
+from tutelage.recipe import catalogue, schema
+from tutelage.recipe.build import (
+    Company,
+    build_data,
+    build_loader,
+    build_model,
+    build_path,
+    build_task,
+    build_weighting,
+)
+from tutelage.recipe.schema import Recipe
+from tutelage.recipe.wires import resolve, survey_all
+from tutelage.schemes.base import Cast, Stage
+from tutelage.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What stands when everything was checked and nothing was trained.
+
+    Args:
+        recipe: Resolved: every path written out.
+        splits: The data.
+        task: The task.
+        teachers: Their networks.
+        examined: Their scores on the selection split.
+        pairing: The table of paths, taps and connectors.
+        live: Objects given from Python.
+        allow_import: Packages from which parts may come.
+        example: The first training batch.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    task: Task
+    teachers: dict[str, nn.Module]
+    examined: dict[str, Examined]
+    pairing: list[dict[str, Any]]
+    live: Mapping[str, Any]
+    allow_import: Sequence[str]
+    example: Batch
+
+    def loader(self, part: str, seed: int, labelled_only: bool) -> Any:
+        """The loader of a slice."""
+        return build_loader(
+            self.recipe.data,
+            self.splits,
+            part,
+            seed=seed,
+            labelled_only=labelled_only,
+            workers=self.recipe.train.workers,
+            rank=0,
+            world=1,
+        )
+
+    def plan(self, folder: pathlib.Path) -> Plan:
+        """The run, ready to go."""
+        return Plan(
+            folder=folder,
+            task=self.task,
+            cast=self.cast,
+            scheme=self.scheme,
+            loaders=self.loader,
+            settings=self.recipe.train,
+            seeds=self.recipe.seeds,
+            baseline=self.recipe.baseline,
+            teachers=self.teachers,
+            examined=self.examined,
+            input_shape=self.splits.train.shape,
+            labels_given=bool(self.splits.train.labelled.all()),
+            details={"pairing": self.pairing, "losses": {row["path"]: row["loss"] for row in self.pairing}},
+        )
+
+    def cast(self, seed: int) -> Company:
+        """The cast of a seed."""
+        return Company(
+            recipe=self.recipe,
+            task=self.task,
+            networks=self.teachers,
+            example=self.example,
+            samples=int(self.splits.train.index.max()) + 1,
+            shape=self.splits.train.shape,
+            seed=seed,
+            live=self.live,
+            allow_import=self.allow_import,
+        )
+
+    def scheme(self, cast: Cast) -> Iterator[Stage]:
+        """The stages of the recipe's scheme."""
+        made = catalogue.made("schemes", self.recipe.scheme.as_dict(), allow_import=self.allow_import, where="scheme")
+        stages: Iterator[Stage] = made(cast)
+        return stages
+
+
+def gather(
+    recipe: str | pathlib.Path | Mapping[str, Any] | None,
+    *,
+    student: Any = None,
+    teachers: Sequence[Any] | Mapping[str, Any] = (),
+    data: Any = None,
+    assignments: Sequence[str] = (),
+    keys: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One plain mapping from a recipe, command-line arguments and Python keywords; live objects apart.
+
+    Later ones win: recipe, then arguments, then ``key.sub=value`` assignments.
+    """
+    raw: dict[str, Any] = {}
+    if isinstance(recipe, Mapping):
+        raw = dict(recipe)
+    elif recipe is not None:
+        raw = schema.read(pathlib.Path(recipe))
+    live: dict[str, Any] = {}
+    if data is not None:
+        options = raw.get("data") if isinstance(raw.get("data"), Mapping) else {}
+        live |= {} if isinstance(data, str | pathlib.Path) else {"data": data}
+        raw["data"] = {**(options or {}), "use": str(data) if "data" not in live else f"live:{type(data).__name__}"}
+    if student is not None:
+        raw["student"] = _named(student, "student", live)[1]
+    if teachers:
+        given = teachers.items() if isinstance(teachers, Mapping) else ((None, teacher) for teacher in teachers)
+        raw["teachers"] = {}
+        for name, teacher in given:
+            found, model = _named(teacher, name, live)
+            if found in raw["teachers"]:
+                raise RecipeError(f"two teachers are called {found!r}. Name them: --teacher NAME=MODEL[@WEIGHTS].")
+            raw["teachers"][found] = model
+    raw.update(keys or {})
+    for assignment in assignments:
+        schema.assign(raw, assignment)
+    return raw, live
+
+
+def _named(model: Any, name: str | None, live: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(model, nn.Module):
+        name = name or type(model).__name__.lower()
+        while name in live:
+            name += "_"
+        live[name] = model
+        return name, {"model": f"live:{type(model).__name__}"}
+    named = parse_model(str(model))
+    return name or named.name, {"model": named.source, **({"weights": named.weights} if named.weights else {})}
+
+
+def prepare(
+    raw: Mapping[str, Any], live: Mapping[str, Any], *, allow_import: Sequence[str] = (), force: bool = False
+) -> Prepared:
+    """Check everything that can be checked before the first batch.
+
+    Raises:
+        InputError: Something the user gave cannot be used.
+    """
+    recipe = schema.parse(raw)
+    _check_names(recipe, allow_import)
+    splits = build_data(recipe.data, live)
+    say(splits.guess)
+    for note in splits.notes:
+        say(f"  {note}")
+    task = build_task(recipe, splits.classes, allow_import)
+    shape, classes = splits.train.shape, len(splits.classes)
+    build_loader(recipe.data, splits, "train", seed=0, labelled_only=False, workers=0, rank=0, world=1)
+    student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
+    teachers = {
+        # A teacher brings its own number of classes, which is compared when it is examined.
+        name: build_model(name, spec, shape, classes, live, allow_import) for name, spec in recipe.teachers.items()
+    }
+    loader = build_loader(recipe.data, splits, "train", seed=0, labelled_only=False, workers=0, rank=0, world=1)
+    example = task.unpack(loader.batch(0, 0))
+    small = Batch(**{k: v[:2] if isinstance(v, torch.Tensor) else v for k, v in example.__dict__.items()})
+    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, small))
+
+    def selection() -> Any:
+        return build_loader(recipe.data, splits, "selection", seed=0, labelled_only=False, workers=0, rank=0, world=1)
+
+    examined = examine(teachers, task, selection, force=force)
+    prepared = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
+    cast = prepared.cast(recipe.train.seed)
+    next(iter(prepared.scheme(cast)))  # builds the first distiller: taps, connectors, losses, weights
+    return prepared
+
+
+def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
+    """Misspelt parts are refused before any data is read."""
+    catalogue.part("tasks", recipe.task.use, allow_import=allow_import, where="task")
+    catalogue.part("schemes", recipe.scheme.use, allow_import=allow_import, where="scheme")
+    build_weighting(recipe.weighting, allow_import)
+    if isinstance(recipe.paths, dict):
+        for name, spec in recipe.paths.items():
+            bare = spec.model_copy(update={"connector": None}) if spec.connector == "auto" else spec
+            build_path(name, bare, allow_import)
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show_teachers(prepared: Prepared) -> None:
+    """The teachers' scores on the selection split, and what should be known about them."""
+    from tutelage.models import parameters
+
+    for name, found in prepared.examined.items():
+        millions = parameters(prepared.teachers[name]) / 1e6
+        say(f"  teacher {name}: {prepared.task.metric} {found.validation:.4f} on the selection split, {millions:.2f} M parameters")
+        for note in found.notes:
+            say(f"    {note}")
+    if prepared.examined and any("were cut from the training set" in note for note in prepared.splits.notes):
+        say("  (the selection split was cut from the training set: a teacher that was trained on all of it scores too well here)")
+
+
+def show_pairing(prepared: Prepared) -> None:
+    """The table of paths, taps and connectors."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not prepared.pairing:
+        return
+    table = Table(title="paths", title_justify="left", box=None, pad_edge=False)
+    for column in ("path", "loss", "student", "connector", "teacher", "its tap"):
+        table.add_column(column)
+    for row in prepared.pairing:
+        sides = [f"{row[side]} {_size(row[side + '_shape'])}".strip() for side in ("student", "teacher")]
+        table.add_row(row["path"], row["loss"], sides[0], row["connector"], row["teacher_name"], sides[1])
+    Console(stderr=True, width=None if sys.stderr.isatty() else 150).print(table)
+
+
+def _size(shape: Sequence[int] | None) -> str:
+    return "x".join(map(str, shape)) if shape else ""

@@ -1,0 +1,195 @@
+"""The run folder: made, recognised on resume, filled at the end."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from tutelage.engine.results import write_json, write_text
+from tutelage.engine.run import Outcome
+from tutelage.errors import InputError, RunError
+from tutelage.models import save
+from tutelage.recipe.schema import Recipe
+
+from .prepare import Prepared
+
+PACKAGES = ("tutelage", "torch", "torchvision", "lightning", "torchmetrics", "timm", "transformers", "onnxruntime")
+
+
+def claim(folder: pathlib.Path, resume: bool) -> None:
+    """Refuse a folder that holds another run, or one that cannot be resumed.
+
+    Raises:
+        RunError: Says which, and what to do.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"--out {folder}: expected a folder, found a file. Choose another name.")
+    begun = (folder / "recipe.yaml").exists()
+    if resume and not begun:
+        raise RunError(f"--resume: expected a run in {folder} (a recipe.yaml), found none. Leave --resume out to start one.")
+    if begun and not resume:
+        done = " finished" if (folder / "result.json").exists() else "n unfinished"
+        raise RunError(f"--out {folder}: it holds a{done} run. Go on with --resume, or choose another folder.")
+    if not begun and folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"--out {folder}: expected a new or empty folder, found other files in it. Choose another folder.")
+
+
+def create(folder: pathlib.Path, prepared: Prepared, command: Sequence[str]) -> None:
+    """Write recipe and manifest: from here on the run can be resumed.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "manifest.json", manifest(prepared, command))
+        write_text(folder / "recipe.yaml", prepared.recipe.to_yaml())
+    except OSError as error:
+        raise RunError(
+            f"--out {folder}: expected to write here, found: {error.strerror or error}. Choose another folder, or make room."
+        ) from error
+
+
+def compare(folder: pathlib.Path, prepared: Prepared) -> None:
+    """Refuse to resume with other data or other teachers than the run began with.
+
+    Raises:
+        RunError: Names what differs.
+    """
+    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprints"]
+    now = fingerprints(prepared)
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise RunError(
+                f"--resume {folder}: {name} is not what the run began with (fingerprint {before.get(name)}, now {value}). "
+                "Restore it, or start a new run in another folder."
+            )
+
+
+def fingerprints(prepared: Prepared) -> dict[str, str]:
+    """What must not change within a run: data and teachers."""
+    from tutelage.models import fingerprint
+
+    found = {"data": prepared.splits.fingerprint}
+    return found | {f"teacher {name}": fingerprint(model) for name, model in prepared.teachers.items()}
+
+
+def manifest(prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
+    """Versions, hardware, seeds and fingerprints."""
+    train = prepared.recipe.train
+    return {
+        "versions": versions(),
+        "hardware": hardware(),
+        "seeds": list(range(train.seed, train.seed + prepared.recipe.seeds)),
+        "fingerprints": fingerprints(prepared),
+        "command": " ".join(command),
+        "allow_import": list(prepared.allow_import),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": prepared.splits.guess,
+        "notes": [*prepared.splits.notes, *(note for found in prepared.examined.values() for note in found.notes)],
+        "macs_by": "torch.utils.flop_counter",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter, where installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """The processor, its cores, memory, accelerators, threads."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": None if memory is None else round(memory / 2**30, 1),
+        "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def fill(folder: pathlib.Path, prepared: Prepared, outcome: Outcome) -> None:
+    """Write the models and the report."""
+    from tutelage.report import write
+
+    for name, model in (("student", outcome.student), ("baseline", outcome.baseline)):
+        if model is not None:
+            save(
+                model,
+                folder / name,
+                card=card(name, prepared.recipe, outcome.result),
+                classes=prepared.splits.classes,
+                input_size=prepared.splits.train.shape[1:],
+                extra={"in_channels": prepared.splits.train.shape[0]},
+            )
+    best = folder / "checkpoints" / "stages" / "student"
+    for file in ("best.ckpt", "last.ckpt"):
+        link = folder / "checkpoints" / f".{file}.tmp"
+        link.unlink(missing_ok=True)
+        os.link(best / file, link)
+        os.replace(link, folder / "checkpoints" / file)
+    write([folder])
+
+
+def card(name: str, recipe: Recipe, result: Mapping[str, Any]) -> str:
+    """The model card: what this model is, how it was made, how good it is."""
+    metric = result["metric"]
+    taught = ", ".join(recipe.teachers) or "nobody: trained from labels alone"
+    student, baseline = result["student"], result["baseline"]
+    lines = [
+        f"# {student['name']} ({name})",
+        "",
+        f"- data: {recipe.data.use}",
+        f"- taught by: {taught if name == 'student' else 'nobody: the same student trained alone'}",
+        f"- parameters: {student['params']:,}; multiply-adds: {student['macs']:,}",
+    ]
+    scores = student if name == "student" else baseline
+    lines.append(f"- test {metric}: {scores['test']:.4f}; validation {metric}: {scores['validation']:.4f}")
+    if result["verdict"] is not None:
+        low, high = result["interval"]
+        lines.append(
+            f"- against the same student trained alone: {result['verdict']} "
+            f"({result['delta']:+.4f}, 95% interval {low:+.4f} to {high:+.4f})"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str]) -> str:
+    """The line that continues a run."""
+    allowed = "".join(f" --allow-import {package}" for package in allow_import)
+    return f"tutelage {command} --out {folder} --resume{allowed}"
+
+
+def resumed_recipe(folder: pathlib.Path, given: Mapping[str, Any]) -> pathlib.Path:
+    """The recipe of a run that is resumed; other arguments would make it another run.
+
+    Raises:
+        InputError: Arguments that the recipe already holds.
+    """
+    extra = [name for name, value in given.items() if value]
+    if extra:
+        raise InputError(
+            f"--resume goes on with the recipe in {folder}; it takes no {', '.join(extra)}. "
+            "Leave them out, or start a new run in another folder."
+        )
+    return folder / "recipe.yaml"
+
+
+def argv() -> list[str]:
+    """The command as it was typed."""
+    return ["tutelage", *sys.argv[1:]] if sys.argv and "tutelage" in sys.argv[0] else ["python"]

@@ -1,0 +1,171 @@
+"""Distiller: a student with its teachers, paths, weighting and task. A batch goes in, a `Step` comes out."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .errors import RecipeError
+from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step
+from .path import Path
+from .taps import Taps
+from .tasks.base import Task
+from .teachers.base import Teacher
+from .weighting import Auto
+from .weighting.base import Weighting
+
+STUDENT = "student"
+
+
+class Distiller(nn.Module):
+    """A student with its teachers, the paths between them, and what each path is worth.
+
+    Plain PyTorch: it works in any training loop. Its parameters are the student's, the connectors', those of losses
+    that learn and those of the weighting; a frozen teacher is neither in `parameters()` nor in `state_dict()`.
+
+    Args:
+        student: The model to train.
+        teachers: Teachers by name.
+        paths: Paths by name; none at all makes this plain training.
+        task: How to run a model on a batch, and its own loss.
+        weighting: What each row of the ledger is worth; `Auto()` if None.
+        example: A batch for one probe forward, which tells connectors, losses and weightings the shapes they meet.
+            Needed only where such a part was built without sizes.
+        samples: Size of the training set, one more than the largest index; for losses that remember each sample.
+        fingerprints: Of data, preprocessing and views; cached teachers compare them.
+
+    Raises:
+        TapNotFound: A path names a module that a model does not have.
+        RecipeError: Parts that do not fit together.
+
+    Example:
+        >>> import torch, tutelage as tu
+        >>> distiller = tu.Distiller(
+        ...     nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
+        ...     teachers={"big": tu.Frozen(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)))},
+        ...     paths={"logits": tu.Path(tu.losses.kl)},
+        ...     task=tu.tasks.Classification(3),
+        ... )
+        >>> step = distiller(distiller.task.unpack((torch.rand(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1]))))
+        >>> [row.name for row in step.ledger.rows], step.ledger.losses.shape
+        (['base', 'logits/big'], torch.Size([2, 5]))
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        *,
+        teachers: Mapping[str, Teacher],
+        paths: Mapping[str, Path],
+        task: Task,
+        weighting: Weighting | None = None,
+        example: Batch | None = None,
+        samples: int | None = None,
+        fingerprints: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.teachers = nn.ModuleDict(teachers)
+        self.paths = nn.ModuleDict(paths)
+        self.task = task
+        self.weighting = Auto() if weighting is None else weighting
+        self.rows = self._rows()
+        self.spec = Spec(
+            call=task.call,
+            taps=self._tap_names(),
+            samples=samples,
+            classes=task.classes,
+            responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
+            fingerprints=fingerprints or {},
+        )
+        self._taps = Taps(student, self.spec.taps[STUDENT], owner=STUDENT)
+        for name, teacher in teachers.items():
+            teacher.bind(self.spec, name)
+        heads = {name: teacher.head for name, teacher in teachers.items() if teacher.head is not None}
+        self.spec = dataclasses.replace(self.spec, heads=heads, shapes={} if example is None else self._probe(example))
+        for name, path in paths.items():
+            path.bind(name, teachers, self.spec)
+        self.weighting.bind(self.rows, self.spec)
+
+    def attend(self, batch: Batch) -> Outputs:
+        """Run the student once; its taps are read on the way."""
+        return self._taps(lambda: self.task.call(self.student, batch))
+
+    def learn(self, batch: Batch, peers: Mapping[str, Outputs], me: str = STUDENT) -> Step:
+        """Hear the teachers, fill the ledger, weigh it.
+
+        Args:
+            batch: The batch all attended to.
+            peers: What every pupil said, by name; the student's own under `me`.
+            me: This student's name among them.
+        """
+        student = peers[me]
+        teachers = {name: teacher(batch, peers) for name, teacher in self.teachers.items()}
+        base = self.task.base_loss(student, batch)
+        losses, adapted = [base[name] for name in self.task.base_rows], {}
+        for name, path in self.paths.items():
+            for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads).items():
+                losses.append(loss)
+                adapted[Row(name, teacher).name] = seen
+        ledger = Ledger(self.rows, torch.stack([loss.float() for loss in losses]))
+        lesson = Lesson(batch, student, teachers, adapted)
+        weights = self.weighting(ledger, lesson)
+        # A row that is switched off must not reach the student even where its loss is not finite.
+        worth = torch.where(weights == 0, 0.0, weights * ledger.losses)
+        loss = worth.sum(dim=0).mean() + self.weighting.penalty()
+        return Step(loss, ledger, weights.detach(), lesson)
+
+    def forward(self, batch: Batch) -> Step:
+        """One step alone: attend, then learn."""
+        return self.learn(batch, {STUDENT: self.attend(batch)})
+
+    def after_step(self, batch: Batch | None = None) -> None:
+        """To be called once after the optimizer's step: memories are written, weightings move on."""
+        for path in self._all_paths():
+            path.commit()
+        self.weighting.after_step(self.measure)
+
+    @torch.no_grad()
+    def measure(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Ledger:
+        """The raw ledger of a batch, outside training; with other student parameters if given."""
+        if params is None:
+            return self(batch).ledger
+        kept = {name: value.detach().clone() for name, value in self.student.named_parameters()}
+        try:
+            self.student.load_state_dict(dict(params), strict=False)
+            return self(batch).ledger
+        finally:
+            self.student.load_state_dict(kept, strict=False)
+
+    def _all_paths(self) -> Iterator[Path]:
+        for path in self.paths.values():
+            assert isinstance(path, Path)
+            yield path
+
+    def _rows(self) -> tuple[Row, ...]:
+        rows = [Row(name) for name in self.task.base_rows]
+        for name, path in self.paths.items():
+            assert isinstance(path, Path)
+            if name in self.task.base_rows or "/" in name:
+                raise RecipeError(f"path {name!r}: the name is taken by the task, or holds a '/'. Give it another name.")
+            rows.extend(path.rows(name, self.teachers))
+        return tuple(rows)
+
+    def _tap_names(self) -> dict[str, tuple[str, ...]]:
+        names: dict[str, dict[str, None]] = {STUDENT: {}, **{teacher: {} for teacher in self.teachers}}
+        for path in self._all_paths():
+            names[STUDENT][path.student_tap] = None
+            for row in path.rows("", self.teachers):
+                assert row.teacher is not None
+                names[row.teacher][path.teacher_tap(row.teacher)] = None
+        return {model: tuple(tap for tap in taps if tap) for model, taps in names.items()}
+
+    @torch.no_grad()
+    def _probe(self, batch: Batch) -> dict[str, dict[str, tuple[int, ...]]]:
+        modes = {module: module.training for module in self.student.modules()}
+        outputs = {STUDENT: (self.student.eval(), self.attend(batch))[1]}
+        for module, training in modes.items():
+            module.training = training
+        outputs |= {name: teacher(batch, outputs) for name, teacher in self.teachers.items()}
+        return {model: {tap: tuple(x.shape[1:]) for tap, x in said.items()} for model, said in outputs.items()}

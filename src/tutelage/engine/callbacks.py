@@ -1,0 +1,236 @@
+"""What happens around the steps: metrics and log lines, checkpoints, signals, progress."""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from tutelage.errors import Interrupted
+from .module import StageModule
+
+
+class Journal:
+    """metrics.jsonl and run.log: files that only grow, and are cut back on resume."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.metrics = folder / "metrics.jsonl"
+        self.log = folder / "run.log"
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line of metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def say(self, text: str) -> None:
+        """Append a line to run.log and show it to people."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def sizes(self) -> dict[str, int]:
+        """Where each file ends now."""
+        return {path.name: path.stat().st_size if path.exists() else 0 for path in (self.metrics, self.log)}
+
+    def cut(self, sizes: dict[str, int]) -> None:
+        """Drop what was written after a checkpoint."""
+        for path in (self.metrics, self.log):
+            if path.exists() and path.stat().st_size > sizes.get(path.name, 0):
+                os.truncate(path, sizes.get(path.name, 0))
+
+
+class Metrics(pl.Callback):
+    """Writes metrics.jsonl: every few steps the means since the last line, every epoch the validation metric."""
+
+    def __init__(self, journal: Journal, every: int, seed: int) -> None:
+        self.journal = journal
+        self.every = every
+        self.seed = seed
+        self.latest: dict[str, Any] = {}
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """One line every few steps."""
+        if pl_module.step % self.every and pl_module.step % len(pl_module.loader):
+            return
+        steps, line = pl_module.tally.steps, pl_module.tally.read()
+        if not line:
+            return
+        now = time.perf_counter()
+        line = {
+            "kind": "train",
+            "stage": pl_module.stage.name,
+            "seed": self.seed,
+            "step": pl_module.step,
+            "epoch": (pl_module.step - 1) // len(pl_module.loader) + 1,
+            "task_loss": line["losses"].get("base"),
+            **line,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "samples_per_second": steps * pl_module.loader.batch_size / max(now - self._since, 1e-9),
+        }
+        if line.get("skipped_steps"):
+            rows = ", ".join(f"{row} ({n}x)" for row, n in line["not_finite"].items()) or "only the gradient"
+            self.journal.say(f"  step {line['step']}: {line['skipped_steps']} step(s) skipped; not finite: {rows}")
+        pl_module.tally.clear()
+        self._since = now
+        self.latest = line
+        if trainer.is_global_zero:
+            self.journal.write(line)
+        for logger in trainer.loggers:
+            flat = {f"{kind}/{row}": v for kind in ("losses", "weights") for row, v in line[kind].items()}
+            logger.log_metrics({"loss": line["loss"], "lr": line["lr"], **flat}, step=pl_module.step)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """One line after every validation."""
+        if trainer.is_global_zero:
+            line = {"kind": "validation", "stage": pl_module.stage.name, "seed": self.seed, "step": pl_module.step}
+            line |= {"epoch": len(pl_module.history), "validation": pl_module.history[-1]}
+            self.journal.write(line)
+        for logger in trainer.loggers:
+            logger.log_metrics({"validation": pl_module.history[-1]}, step=pl_module.step)
+        self._since = time.perf_counter()
+
+
+class Checkpoints(pl.Callback):
+    """Keeps last.ckpt (everything that changes) and best.ckpt; stops early; stops at once when asked to."""
+
+    def __init__(
+        self, folder: pathlib.Path, journal: Journal, every: float, patience: int | None, spent: float
+    ) -> None:
+        self.folder = folder
+        self.journal = journal
+        self.every = every
+        self.patience = patience
+        self.spent = spent
+        self.stop: str | None = None
+        self._saved = self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds this stage has been trained, over all its sittings."""
+        return self.spent + time.monotonic() - self._began
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """A first Ctrl-C or SIGTERM asks for a checkpoint; a second one ends at once."""
+        self._saved = self._began = time.monotonic()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._asked)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Save when it is time, and when asked to stop; at the end of an epoch validation comes first."""
+        if pl_module.step % len(pl_module.loader) == 0:
+            return
+        if self.stop or time.monotonic() - self._saved > self.every:
+            self.save(trainer, "last.ckpt")
+        self._leave()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save the best and the last; stop when patience is over."""
+        if pl_module.best_epoch == len(pl_module.history) - 1:
+            self.save(trainer, "best.ckpt")
+        self.save(trainer, "last.ckpt")
+        if self.patience is not None and len(pl_module.history) - 1 - pl_module.best_epoch >= self.patience:
+            trainer.should_stop = True
+        self._leave()
+
+    def save(self, trainer: Any, name: str) -> None:
+        """Write a checkpoint beside its place and move it there."""
+        temporary = self.folder / f".{name}.tmp"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.folder / name)
+        self._saved = time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Remember how long it took so far and where the growing files end."""
+        checkpoint["tutelage"] |= {"seconds": self.seconds, "sizes": self.journal.sizes()}
+
+    def _asked(self, number: int, frame: Any) -> None:
+        if self.stop is not None:
+            raise KeyboardInterrupt
+        self.stop = signal.Signals(number).name
+
+    def _leave(self) -> None:
+        if self.stop is not None:
+            raise Interrupted(f"stopped by {self.stop}; the checkpoint is written")
+
+
+class Progress(pl.Callback):
+    """A bar with losses, weights, validation and time left; without a terminal, one line an epoch."""
+
+    def __init__(self, metrics: Metrics, journal: Journal) -> None:
+        self.metrics = metrics
+        self.journal = journal
+        self._bar: Any = None
+        self._task: Any = None
+
+    def on_train_start(self, trainer: Any, pl_module: StageModule) -> None:
+        """Show the bar."""
+        if not (trainer.is_global_zero and sys.stderr.isatty()):
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(pl_module.stage.name, total=pl_module.steps, completed=pl_module.step)
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: StageModule, *_: Any) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            said = describe(self.metrics.latest)
+            self._bar.update(self._task, completed=pl_module.step, description=f"{pl_module.stage.name}  {said}")
+
+    def on_validation_end(self, trainer: Any, pl_module: StageModule) -> None:
+        """One line an epoch."""
+        if not trainer.is_global_zero:
+            return
+        epoch, epochs = len(pl_module.history), pl_module.settings.epochs
+        text = (
+            f"  {pl_module.stage.name}  epoch {epoch}/{epochs}  {describe(self.metrics.latest)}  "
+            f"validation {pl_module.history[-1]:.4f}"
+        )
+        self.journal.say(text)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def describe(line: dict[str, Any]) -> str:
+    """Losses and weights of a log line in one breath.
+
+    Example:
+        >>> describe({"losses": {"base": 1.5, "logits/big": 0.25}, "weights": {"base": 1.0, "logits/big": 0.5}})
+        'task 1.500  logits/big 0.250 (x0.50)'
+    """
+    parts = [
+        f"{'task' if row == 'base' else row} {loss:.3f}" + ("" if row == "base" else f" (x{line['weights'][row]:.2f})")
+        for row, loss in line.get("losses", {}).items()
+    ]
+    return "  ".join(parts)
+
+
+Say = Callable[[str], None]
+
+
+def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
+    """A checkpoint of ours; nothing in it is executed."""
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return loaded

@@ -1,0 +1,235 @@
+"""The LightningModule: runs a stage, sums the steps' losses, keeps the sums for the log."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tutelage.distiller import STUDENT, Distiller
+from tutelage.ledger import Batch
+from tutelage.schemes.base import Stage
+from .optimizers import make_optimizer, make_schedule
+from .settings import Settings
+
+Loaders = Callable[[int, int], Any]
+"""``(epoch, start) -> iterable of raw batches`` with a length."""
+
+
+class StageModule(pl.LightningModule):
+    """One stage under Lightning.
+
+    A step is a pure function of the state and of its own number: the loader gives the batch of (epoch, step), and the
+    random generator is seeded from the step. So a checkpoint holds no generator state, and a run that was killed
+    continues bit for bit.
+
+    Args:
+        stage: Who learns from whom.
+        settings: How.
+        loader: The training loader.
+        selection: The loader of the selection split.
+        sample_weight: Batch size over all devices, for the learning rate.
+    """
+
+    def __init__(self, stage: Stage, settings: Settings, loader: Any, selection: Any) -> None:
+        super().__init__()
+        self.stage = stage
+        self.settings = settings
+        self.loader = loader
+        self.selection = selection
+        self.pupils = nn.ModuleDict(stage.pupils)
+        self.averages = nn.ModuleDict(
+            {
+                name: AveragedModel(pupil.student, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+                for name, pupil in stage.pupils.items()
+                if settings.ema is not None
+            }
+        )
+        self.step = 0
+        self.steps = settings.epochs * len(loader)
+        self.tally = Tally()
+        self.history: list[float] = []
+        self._scores: dict[str, Any] = {}
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next step."""
+        return self.step // len(self.loader)
+
+    def student(self, name: str = STUDENT) -> nn.Module:
+        """The network that is validated and shipped: the average, where one is kept."""
+        if name in self.averages:
+            average: nn.Module = self.averages[name].module
+            return average
+        return self.stage.pupils[name].student
+
+    def first(self) -> str:
+        """The pupil whose validation decides."""
+        return STUDENT if STUDENT in self.stage.pupils else next(iter(self.stage.pupils))
+
+    # -- data
+
+    def train_dataloader(self) -> Any:
+        """The rest of the current epoch."""
+        self.loader.epoch, self.loader.start = divmod(self.step, len(self.loader))
+        return self.loader
+
+    def val_dataloader(self) -> Any:
+        """The selection split."""
+        return self.selection
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Pictures as floats, in the layout the convolutions want."""
+        unpacked = self._task.unpack(batch)
+        if self._channels_last and unpacked.inputs.dim() == 4:
+            inputs = unpacked.inputs.contiguous(memory_format=torch.channels_last)
+            unpacked = Batch(**{**unpacked.__dict__, "inputs": inputs})
+        return unpacked
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the tensors of a batch."""
+        moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.__dict__.items()}
+        return Batch(**moved)
+
+    # -- training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the generator from the step, so that nothing but the state decides what follows."""
+        torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * 4096 + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step of every pupil."""
+        steps = self.stage(batch)
+        self.tally.add(steps[self.first()])
+        return torch.stack([step.loss for step in steps.values()]).sum()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip; and skip the step on the device, without asking it, where the gradient is not finite."""
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm(grads)
+        optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        self.tally.skipped = self.tally.skipped + optimizer.found_inf  # type: ignore[attr-defined]
+        if self.settings.clip is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Memories are written, averages and weightings move on."""
+        for name, pupil in self.stage.pupils.items():
+            pupil.after_step(batch)
+            if name in self.averages:
+                self.averages[name].update_parameters(pupil.student)
+        for after in self.stage.after_step:
+            after()
+        self.step += 1
+        if self.step % len(self.loader) == 0:
+            for pupil in self.stage.pupils.values():
+                pupil.weighting.end_epoch()
+
+    # -- validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Fresh metrics."""
+        self._scores = {name: metric.to(self.device) for name, metric in self._task.metrics().items()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Feed the metrics with the first pupil's predictions."""
+        student = self.student(self.first())
+        student.eval()
+        prediction = self._task.predict(self._task.call(student, batch))
+        known = batch.labelled
+        for metric in self._scores.values():
+            metric.update(prediction[known], batch.target[known])
+
+    def on_validation_epoch_end(self) -> None:
+        """The main metric joins the history."""
+        self.history.append(float(self._scores[self._task.metric].compute()))
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with the best validation metric, from 0; -1 before any."""
+        if not self.history:
+            return -1
+        best = max(self.history) if self._task.higher_is_better else min(self.history)
+        return self.history.index(best) if math.isfinite(best) else 0
+
+    # -- set-up
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer, and a schedule that moves every step."""
+        optimizer = make_optimizer(self.stage.pupils.values(), self.settings, self.loader.batch_size)
+        schedule = make_schedule(optimizer, self.settings, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What Lightning does not know: where we are, and how validation went."""
+        checkpoint["tutelage"] = {"stage": self.stage.name, "step": self.step, "history": list(self.history)}
+
+    def resume(self, checkpoint: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint; to be called when optimizers exist."""
+        self.load_state_dict(checkpoint["state_dict"])
+        for optimizer, state in zip(self.trainer.optimizers, checkpoint["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+        for config, state in zip(self.trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True):
+            config.scheduler.load_state_dict(state)
+        self.history = list(checkpoint["tutelage"]["history"])
+
+    @property
+    def _task(self) -> Any:
+        return self.stage.pupils[self.first()].task
+
+    @property
+    def _channels_last(self) -> bool:
+        return bool(self.settings.channels_last)
+
+
+class Tally:
+    """Sums over the steps since the last log line, kept on the device."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Start anew."""
+        self.steps = 0
+        self.rows: tuple[str, ...] = ()
+        self.sums: Tensor | None = None
+        self.skipped: Tensor | float = 0.0
+
+    def add(self, step: Any) -> None:
+        """Add a step: mean raw loss and mean weight of each row, the whole loss, and rows that are not finite."""
+        losses = step.ledger.losses.detach()
+        finite = torch.isfinite(losses)
+        weights = step.weights.expand_as(losses)
+        columns = torch.stack(
+            [torch.where(finite, losses, 0.0).mean(dim=1), weights.float().mean(dim=1), (~finite).any(dim=1).float()]
+        )
+        total = step.loss.detach().reshape(1)
+        sums = torch.cat([columns.flatten(), torch.nan_to_num(total)])
+        self.rows = tuple(row.name for row in step.ledger.rows)
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.steps += 1
+
+    def read(self) -> dict[str, Any]:
+        """Means over the steps, and how often each row was not finite; one transfer from the device."""
+        if self.sums is None:
+            return {}
+        k = len(self.rows)
+        values = torch.cat([self.sums / self.steps, torch.as_tensor(self.skipped).reshape(1).to(self.sums)]).tolist()
+        bad = {row: round(v * self.steps) for row, v in zip(self.rows, values[2 * k : 3 * k], strict=True) if v > 0}
+        line = {
+            "loss": values[3 * k],
+            "losses": dict(zip(self.rows, values[:k], strict=True)),
+            "weights": dict(zip(self.rows, values[k : 2 * k], strict=True)),
+        }
+        if values[-1]:
+            line |= {"skipped_steps": round(values[-1]), "not_finite": bad}
+        return line
+
+
+def all_distillers(module: StageModule) -> list[Distiller]:
+    """The pupils of a stage module."""
+    return list(module.stage.pupils.values())

@@ -1,0 +1,65 @@
+"""What a run leaves for people and programs: result.json, evaluation.json and evaluation.safetensors."""
+
+import json
+import os
+import pathlib
+import resource
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write JSON beside its place and move it there."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write text beside its place and move it there."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_tensors(path: pathlib.Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write safetensors beside its place and move it there."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def mean_weights(metrics: pathlib.Path, stage: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean weight of each teacher and of each path over a stage, from metrics.jsonl."""
+    teachers, paths = defaultdict(list), defaultdict(list)
+    for line in read_lines(metrics):
+        if line.get("kind") == "train" and line["stage"] == stage:
+            for row, weight in line["weights"].items():
+                path, _, teacher = row.partition("/")
+                paths[path].append(weight)
+                if teacher:
+                    teachers[teacher].append(weight)
+    return _means(teachers), _means(paths)
+
+
+def _means(lists: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: sum(values) / len(values) for name, values in lists.items()}
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The objects of a file that grows; a torn last line is dropped."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,248 @@
+"""A whole run: teachers looked at, stages trained, baseline trained, test split read once, verdict written."""
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tutelage import verdict as verdicts
+from tutelage.distiller import STUDENT
+from tutelage.models import latency, macs, parameters
+from tutelage.schemes.base import Cast, Stage
+from tutelage.tasks.base import Task
+from .callbacks import Journal
+from .evaluate import Answers, answer, compact, describe_answers, most_disagreed
+from .examine import Examined
+from .results import mean_weights, peak_memory_mb, write_json, write_tensors
+from .settings import Settings
+from .train import Trained, train_stage
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs, built from a recipe.
+
+    Args:
+        folder: The run folder.
+        task: The task.
+        cast: Gives the cast of a seed: models, teachers, distillers.
+        scheme: Gives the stages of a cast.
+        loaders: ``(slice name, seed, labelled_only) -> loader``; slice names are train, selection and test.
+        settings: How to train.
+        seeds: How many seeds.
+        baseline: Whether to train the matched baseline.
+        teachers: The teachers' networks by name.
+        examined: What was found of them beforehand.
+        input_shape: Shape of a picture, ``(C, H, W)``.
+        labels_given: Whether every training sample is labelled.
+        details: More for evaluation.json, such as the pairing.
+    """
+
+    folder: pathlib.Path
+    task: Task
+    cast: Callable[[int], Cast]
+    scheme: Callable[[Cast], Iterator[Stage]]
+    loaders: Callable[[str, int, bool], Any]
+    settings: Settings
+    seeds: int
+    baseline: bool
+    teachers: Mapping[str, nn.Module]
+    examined: Mapping[str, Examined]
+    input_shape: tuple[int, int, int]
+    labels_given: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ended in.
+
+    Args:
+        student: The distilled student of the first seed, a plain module.
+        baseline: The baseline of the first seed; None without one.
+        result: The content of result.json.
+    """
+
+    student: nn.Module
+    baseline: nn.Module | None
+    result: dict[str, Any]
+
+
+def run(plan: Plan, journal: Journal) -> Outcome:
+    """Train, compare, and write the results; what is already done is loaded."""
+    began = time.perf_counter()
+    students, baselines = [], []
+    for seed in range(plan.settings.seed, plan.settings.seed + plan.seeds):
+        students.append(_train_student(plan, journal, seed))
+        if plan.baseline:
+            baselines.append(_train_baseline(plan, journal, seed))
+    journal.say("reading the test split, once")
+    test = plan.loaders("test", plan.settings.seed, False)
+    said = {STUDENT: [answer(model, plan.task, test) for model, _ in students]}
+    said[BASELINE] = [answer(model, plan.task, test) for model, _ in baselines]
+    taught = {f"teacher:{name}": answer(model, plan.task, test) for name, model in plan.teachers.items()}
+    result = _result(plan, students, baselines, said)
+    result["seconds"]["total"] = round(time.perf_counter() - began, 2)
+    first = {name: answers[0] for name, answers in said.items() if answers} | taught
+    _write_evaluation(plan, students, baselines, first, said, result)
+    write_json(plan.folder / "result.json", result)
+    return Outcome(students[0][0], baselines[0][0] if baselines else None, result)
+
+
+Finished = tuple[nn.Module, Trained]
+
+
+def stage_name(name: str, seed: int, first: int) -> str:
+    """The stage's name, with the seed for all seeds but the first.
+
+    Example:
+        >>> stage_name("student", 0, 0), stage_name("student", 2, 0)
+        ('student', 'student-seed2')
+    """
+    return name if seed == first else f"{name}-seed{seed}"
+
+
+def _train_student(plan: Plan, journal: Journal, seed: int) -> Finished:
+    cast, trained, pupil = plan.cast(seed), None, None
+    for stage in plan.scheme(cast):
+        trained = _train(plan, journal, stage, seed, stage.name, labelled_only=False)
+        pupil = stage.pupils.get(STUDENT, next(iter(stage.pupils.values())))
+    assert trained is not None, "a scheme has at least one stage"
+    assert pupil is not None
+    return cast.release(pupil.student), trained
+
+
+def _train_baseline(plan: Plan, journal: Journal, seed: int) -> Finished:
+    cast = plan.cast(seed)
+    pupil = cast.distiller(cast.model(STUDENT), {})
+    # Unlabelled samples teach the baseline nothing: it gets full batches of labelled ones, for as many steps.
+    stage = Stage(BASELINE, {STUDENT: pupil})
+    trained = _train(plan, journal, stage, seed, BASELINE, labelled_only=not plan.labels_given)
+    return cast.release(pupil.student), trained
+
+
+def _train(plan: Plan, journal: Journal, stage: Stage, seed: int, name: str, *, labelled_only: bool) -> Trained:
+    return train_stage(
+        stage,
+        plan.loaders("train", seed, labelled_only),
+        plan.loaders("selection", seed, False),
+        plan.settings.with_seed(seed),
+        plan.folder / "checkpoints",
+        journal,
+        stage_name(name, seed, plan.settings.seed),
+    )
+
+
+def _result(
+    plan: Plan, students: Sequence[Finished], baselines: Sequence[Finished], said: Mapping[str, list[Answers]]
+) -> dict[str, Any]:
+    task = plan.task
+    scores = {name: [a.scores(task) for a in answers] for name, answers in said.items()}
+    test = {name: float(torch.stack(s).mean()) for name, s in scores.items() if s}
+    validation = {STUDENT: _best(students), BASELINE: _best(baselines) if baselines else None}
+    teachers, paths = mean_weights(plan.folder / "metrics.jsonl", STUDENT)
+    verdict = None
+    if baselines:
+        verdict = verdicts.judge(
+            torch.stack(scores[STUDENT]), torch.stack(scores[BASELINE]), higher_is_better=task.higher_is_better
+        )
+    best_teacher = max((found.validation for found in plan.examined.values()), default=None)
+    seconds = {"student": sum(t.seconds for _, t in students), "baseline": sum(t.seconds for _, t in baselines)}
+    samples = sum(t.steps for _, t in students) * plan.loaders("train", plan.settings.seed, False).batch_size
+    return {
+        "schema": 1,
+        "task": task.name,
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "student": {
+            "name": getattr(students[0][0], "origin", {}).get("name", type(students[0][0]).__name__),
+            "params": parameters(students[0][0]),
+            "macs": macs(students[0][0], plan.input_shape),
+            "validation": validation[STUDENT],
+            "test": test[STUDENT],
+        },
+        "baseline": {"validation": validation[BASELINE], "test": test[BASELINE]} if baselines else None,
+        "teachers": {
+            name: {
+                "params": parameters(model),
+                "macs": macs(model, plan.input_shape),
+                "validation": plan.examined[name].validation,
+                "mean_weight": teachers.get(name),
+            }
+            for name, model in plan.teachers.items()
+        },
+        "paths": {name: {"loss": loss, "mean_weight": paths.get(name)} for name, loss in plan.details["losses"].items()},
+        "delta": verdict.delta if verdict else None,
+        "interval": list(verdict.interval) if verdict else None,
+        "gap_closed": verdicts.gap_closed(validation[STUDENT], validation[BASELINE], best_teacher)
+        if baselines and best_teacher is not None
+        else None,
+        "verdict": verdict.verdict if verdict else None,
+        "verdict_method": verdict.method if verdict else None,
+        "shipped": verdicts.shipped(validation[STUDENT], validation[BASELINE]) if baselines else STUDENT,
+        "seeds": plan.seeds,
+        "seconds": {
+            "total": 0.0,
+            **{name: round(value, 2) for name, value in seconds.items()},
+            "teachers": round(sum(found.seconds for found in plan.examined.values()), 2),
+        },
+        "samples_per_second": round(samples / max(seconds["student"], 1e-9), 1),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+    }
+
+
+def _best(finished: Sequence[Finished]) -> float:
+    values = [trained.history[trained.best_epoch] for _, trained in finished]
+    return sum(values) / len(values)
+
+
+def _write_evaluation(
+    plan: Plan,
+    students: Sequence[Finished],
+    baselines: Sequence[Finished],
+    first: Mapping[str, Answers],
+    said: Mapping[str, list[Answers]],
+    result: Mapping[str, Any],
+) -> None:
+    networks = {STUDENT: students[0][0], **({BASELINE: baselines[0][0]} if baselines else {})}
+    networks |= {f"teacher:{name}": model for name, model in plan.teachers.items()}
+    validation = {STUDENT: result["student"]["validation"]}
+    validation |= {BASELINE: result["baseline"]["validation"]} if baselines else {}
+    validation |= {f"teacher:{name}": found.validation for name, found in plan.examined.items()}
+    models = {
+        name: {
+            **describe_answers(answers, plan.task, first[STUDENT]),
+            "params": parameters(networks[name]),
+            "macs": macs(networks[name], plan.input_shape),
+            "latency_ms": latency(networks[name], plan.input_shape),
+            "validation": validation[name],
+        }
+        for name, answers in first.items()
+    }
+    means = {name: [float(a.scores(plan.task).mean()) for a in answers] for name, answers in said.items()}
+    seeds = [
+        {"seed": plan.settings.seed + k, STUDENT: s, BASELINE: means[BASELINE][k] if baselines else None}
+        for k, s in enumerate(means[STUDENT])
+    ]
+    notes = [note for found in plan.examined.values() for note in found.notes]
+    evaluation = {"classes": list(plan.task.classes), "models": models, "seeds": seeds, "notes": notes}
+    evaluation |= {"verdict_method": result["verdict_method"], **plan.details}
+    tensors = compact(first)
+    taught = [answers for name, answers in first.items() if name.startswith("teacher:")]
+    if taught:
+        positions = most_disagreed(first[STUDENT], taught)
+        # The test loader gives samples in order, so positions in the answers are positions in the slice.
+        pictures = plan.loaders("test", plan.settings.seed, False).slice.gather(positions)
+        tensors |= {"pictures/image": _as_bytes(pictures), "pictures/position": positions}
+    write_tensors(plan.folder / "evaluation.safetensors", tensors)
+    write_json(plan.folder / "evaluation.json", evaluation)
+
+
+def _as_bytes(pictures: torch.Tensor) -> torch.Tensor:
+    return pictures if pictures.dtype == torch.uint8 else (pictures.clamp(0, 1) * 255).round().to(torch.uint8)

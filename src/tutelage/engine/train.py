@@ -1,0 +1,179 @@
+"""Train one stage under Lightning, from the start or from where it was stopped."""
+
+import json
+import logging
+import os
+import pathlib
+import shutil
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from tutelage.errors import RunError
+from tutelage.schemes.base import Stage
+from .callbacks import Checkpoints, Journal, Metrics, Progress, load_checkpoint
+from .module import StageModule
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished stage leaves.
+
+    Args:
+        history: The validation metric after each epoch.
+        best_epoch: The epoch that was kept, from 0.
+        seconds: Training and validation, over all sittings.
+        steps: Optimizer steps taken.
+    """
+
+    history: list[float]
+    best_epoch: int
+    seconds: float
+    steps: int
+
+
+def train_stage(
+    stage: Stage, loader: Any, selection: Any, settings: Settings, folder: pathlib.Path, journal: Journal, name: str
+) -> Trained:
+    """Train a stage and leave its pupils with the weights of the best epoch.
+
+    A finished stage is loaded instead of trained; an unfinished one goes on from its last checkpoint.
+
+    Args:
+        stage: The stage.
+        loader: Training loader, a function of (epoch, step).
+        selection: Loader of the selection split.
+        settings: How to train.
+        folder: Where checkpoints go.
+        journal: Metrics and log.
+        name: Unique name of this stage in this run.
+
+    Raises:
+        Interrupted: A signal asked to stop; the checkpoint is written.
+        RunError: The folder cannot be written.
+    """
+    settings = settled(settings, stage)
+    module = StageModule(Stage(**{**stage.__dict__, "name": name}), settings, loader, selection)
+    if settings.channels_last:
+        for pupil in stage.pupils.values():
+            pupil.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept = folder / "stages" / name
+    try:
+        if not (kept / "done.json").exists():
+            _train(module, settings, folder, journal, name)
+            _keep(folder, kept, module, journal)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: expected to write checkpoints here, found: {error.strerror or error}. Make room or choose "
+            "another folder; what was saved before is intact, and --resume goes on from it."
+        ) from error
+    module.load_state_dict(load_checkpoint(kept / "best.ckpt")["state_dict"])
+    done = json.loads((kept / "done.json").read_text(encoding="utf-8"))
+    for pupil, distiller in stage.pupils.items():
+        if pupil in module.averages:
+            distiller.student.load_state_dict(module.student(pupil).state_dict())
+    return Trained(done["history"], done["best_epoch"], done["seconds"], done["steps"])
+
+
+def settled(settings: Settings, stage: Stage) -> Settings:
+    """The settings with ``auto`` decided for this stage and this hardware."""
+    convolves = any(isinstance(m, nn.Conv2d) for p in stage.pupils.values() for m in p.student.modules())
+    last = settings.channels_last if settings.channels_last is not None else convolves
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if computes_bf16(settings.accelerator) else "float32"
+    return Settings(**{**settings.__dict__, "channels_last": last, "precision": precision})
+
+
+def computes_bf16(accelerator: str = "auto") -> bool:
+    """Whether the hardware that will be used computes bf16 natively."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator in ("auto", "cpu"):
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False
+
+
+def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journal: Journal, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "last.ckpt"
+    checkpoint = load_checkpoint(last) if last.exists() else None
+    if checkpoint is not None and checkpoint["tutelage"]["stage"] != name:
+        checkpoint = None
+    progress = checkpoint["tutelage"] if checkpoint else {"seconds": 0.0, "step": 0, "history": []}
+    if checkpoint is not None:
+        journal.cut(progress["sizes"])
+        journal.say(f"  {name}: resumed at step {progress['step']} of {module.steps}")
+    module.step, module.history = progress["step"], list(progress["history"])
+    epochs = settings.epochs - module.epoch
+    tired = settings.patience is not None and len(module.history) - 1 - module.best_epoch >= settings.patience
+    if epochs <= 0 or tired:
+        return
+    metrics = Metrics(journal, settings.log_every, settings.seed)
+    checkpoints = Checkpoints(folder, journal, settings.checkpoint_every, settings.patience, progress["seconds"])
+    callbacks = [_Resume(checkpoint), metrics, Progress(metrics, journal), checkpoints]
+    with warnings.catch_warnings():
+        # Lightning's advice on loader workers and logging intervals does not fit loaders of tensors in memory.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning.*")
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning.*")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+            max_epochs=epochs,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=_loggers(folder.parent),
+            callbacks=callbacks,
+            default_root_dir=folder,
+        )
+        trainer.fit(module)
+    module.cpu()
+
+
+class _Resume(pl.Callback):
+    """Loads a checkpoint when model and optimizers stand, before the first batch."""
+
+    def __init__(self, checkpoint: dict[str, Any] | None) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self.checkpoint is not None:
+            pl_module.resume(self.checkpoint)
+            self.checkpoint = None
+
+
+def _loggers(run: pathlib.Path) -> Any:
+    """TensorBoard where it is installed."""
+    try:
+        import tensorboard  # noqa: F401
+        from lightning.pytorch.loggers import TensorBoardLogger
+    except ImportError:
+        return False
+    return TensorBoardLogger(run, name="tensorboard", version="")
+
+
+def _keep(folder: pathlib.Path, kept: pathlib.Path, module: StageModule, journal: Journal) -> None:
+    """Move a finished stage's checkpoints under its name: the folder appears whole."""
+    temporary = kept.with_name(f".{kept.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    last = load_checkpoint(folder / "last.ckpt")["tutelage"]
+    for file in ("best.ckpt", "last.ckpt"):
+        os.link(folder / file, temporary / file)
+    done = {"history": module.history, "best_epoch": module.best_epoch, "steps": module.step}
+    done |= {"seconds": last["seconds"], "sizes": journal.sizes()}
+    (temporary / "done.json").write_text(json.dumps(done), encoding="utf-8")
+    os.replace(temporary, kept)

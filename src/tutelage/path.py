@@ -1,0 +1,163 @@
+"""Path: one wire, from a tap of the student through a connector and a loss to a tap of the teachers."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .errors import RecipeError, UnknownName, close_names
+from .ledger import Batch, Outputs, Row, Spec
+
+EXTRAS = ("index", "target", "inputs", "mask", "head")
+"""What a loss may ask for by keyword."""
+
+
+class Path(nn.Module):
+    """One wire: student tap -> connector -> loss <- teacher tap, for some or all teachers.
+
+    Args:
+        loss: ``(student, teacher) -> [B]``. By keyword it may ask for ``index``, ``target``, ``inputs``, ``mask``
+            (from `Batch.extras`) and ``head`` (the teacher's classifier). A module is cloned per teacher.
+        student: The student's tap: a module's name, ``"name:input"``, or ``""`` for the output.
+        teacher: The teachers' tap, or one for each teacher by name.
+        teachers: Which teachers to hear; None for all.
+        connector: What stands between the student's tap and the loss, cloned per teacher, or one for each teacher
+            by name. Parts with a ``bind(student, teacher, samples)`` method are told the shapes of one sample.
+
+    Example:
+        >>> from tutelage.losses import kl
+        >>> Path(kl, teachers=["big"]).rows("logits", ["big", "wide"])
+        (Row(path='logits', teacher='big'),)
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Tensor],
+        *,
+        student: str = "",
+        teacher: str | Mapping[str, str] = "",
+        teachers: Sequence[str] | None = None,
+        connector: nn.Module | Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.student_tap = student
+        self.teacher_taps = teacher
+        self.named = None if teachers is None else tuple(teachers)
+        self.hears: tuple[str, ...] = ()
+        self._given = (loss, connector)  # a tuple: the originals are not part of the module
+        self._functions: list[Callable[..., Tensor]] = []
+        self.losses = nn.ModuleList()
+        self.connectors = nn.ModuleList()
+        self.wants = wanted_extras(loss)
+
+    def rows(self, name: str, teachers: Iterable[str]) -> tuple[Row, ...]:
+        """The ledger rows this path will write, one for each teacher it hears."""
+        return tuple(Row(name, teacher) for teacher in self._heard(name, tuple(teachers)))
+
+    def teacher_tap(self, teacher: str) -> str:
+        """The tap that is read from this teacher."""
+        return self.teacher_taps if isinstance(self.teacher_taps, str) else self.teacher_taps[teacher]
+
+    def bind(self, name: str, teachers: Iterable[str], spec: Spec) -> None:
+        """Clone loss and connector for each teacher and tell them their sizes."""
+        self.hears = self._heard(name, tuple(teachers))
+        loss, connector = self._given
+        for teacher in self.hears:
+            own = connector.get(teacher) if isinstance(connector, Mapping) else connector
+            shapes = spec.shape("student", self.student_tap), spec.shape(teacher, self.teacher_tap(teacher))
+            self.connectors.append(_bound(own or nn.Identity(), name, shapes, spec))
+            if isinstance(loss, nn.Module):
+                adapted = _shape_after(self.connectors[-1], shapes[0])
+                self.losses.append(_bound(loss, name, (adapted, shapes[1]), spec))
+                self._functions.append(self.losses[-1])
+            else:
+                self._functions.append(loss)
+            if "head" in self.wants and teacher not in spec.heads:
+                raise RecipeError(
+                    f"path {name!r}: its loss asks for the classifier of teacher {teacher!r}, which has none that "
+                    "could be found. Leave the teacher out of this path (`teachers:`) or take another loss."
+                )
+
+    def forward(
+        self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, heads: Mapping[str, nn.Module]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """What each teacher thinks of the student here.
+
+        Returns:
+            Teacher name -> (loss ``[B]``, the student's tap after the connector).
+
+        Raises:
+            ValueError: The loss did not give one value per sample.
+        """
+        heard: dict[str, tuple[Tensor, Tensor]] = {}
+        for teacher, connector, loss in zip(self.hears, self.connectors, self._functions, strict=True):
+            adapted = connector(student[self.student_tap])
+            said = teachers[teacher][self.teacher_tap(teacher)].detach()
+            value = loss(adapted, said, **self._extras(batch, heads.get(teacher)))
+            if value.shape != (len(batch),):
+                raise ValueError(
+                    f"path at student tap {self.student_tap!r}: its loss should give one value per sample, "
+                    f"[{len(batch)}]; found {list(value.shape)}."
+                )
+            heard[teacher] = value, adapted
+        return heard
+
+    def commit(self) -> None:
+        """Let losses that remember change their memory; once after every step."""
+        for loss in self.losses:
+            if hasattr(loss, "commit"):
+                loss.commit()
+
+    def _extras(self, batch: Batch, head: nn.Module | None) -> dict[str, Any]:
+        known = {"index": batch.index, "target": batch.target, "inputs": batch.inputs, "head": head}
+        return {want: known[want] if want in known else batch.extras.get(want) for want in self.wants}
+
+    def _heard(self, name: str, teachers: tuple[str, ...]) -> tuple[str, ...]:
+        for teacher in (*(self.named or ()), *(() if isinstance(self.teacher_taps, str) else self.teacher_taps)):
+            if teacher not in teachers:
+                raise UnknownName(
+                    f"path {name!r} names teacher {teacher!r}, which is not among the teachers; "
+                    f"{close_names(teacher, teachers)}."
+                )
+        hears = teachers if self.named is None else self.named
+        return hears if isinstance(self.teacher_taps, str) else tuple(t for t in hears if t in self.teacher_taps)
+
+
+def wanted_extras(loss: Callable[..., Tensor]) -> tuple[str, ...]:
+    """Which of `EXTRAS` a loss asks for by keyword.
+
+    Example:
+        >>> wanted_extras(lambda student, teacher, *, target: student)
+        ('target',)
+    """
+    called = loss.forward if isinstance(loss, nn.Module) else loss
+    parameters = inspect.signature(called).parameters
+    return tuple(extra for extra in EXTRAS if extra in parameters)
+
+
+Sizes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
+
+
+def _bound(part: nn.Module, path: str, shapes: Sizes, spec: Spec) -> nn.Module:
+    part = copy.deepcopy(part)
+    if hasattr(part, "bind"):
+        try:
+            part.bind(*shapes, spec.samples)
+        except ValueError as error:
+            raise RecipeError(f"path {path!r}: {error}") from error
+    return part
+
+
+def _shape_after(connector: nn.Module, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Shape of one sample behind a connector, found by sending two blank ones through it."""
+    if shape is None or isinstance(connector, nn.Identity):
+        return shape
+    import torch
+
+    training = connector.training
+    with torch.no_grad():
+        after = connector.eval()(torch.zeros(2, *shape))
+    connector.train(training)
+    return tuple(after.shape[1:])

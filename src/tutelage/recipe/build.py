@@ -1,0 +1,222 @@
+"""Build: from a recipe to what it names: task, data, models, paths, weighting, cast."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tutelage.data import Augment, Loader, Slice, Splits, defaults, open_data
+from tutelage.distiller import Distiller
+from tutelage.errors import RecipeError, UnknownName, close_names
+from tutelage.ledger import Batch
+from tutelage.models import find
+from tutelage.path import Path
+from tutelage.tasks.base import Task
+from tutelage.teachers import Frozen, Teacher
+from tutelage.weighting import Fixed, Product, Weighting
+
+from . import catalogue
+from .schema import DataSpec, ModelSpec, Recipe, WeightingSpec
+
+Live = Mapping[str, Any]
+"""Objects given from Python instead of names: ``"data"``, ``"student"`` and teachers by name."""
+
+
+def build_data(spec: DataSpec, live: Live) -> Splits:
+    """Open the data and cut it into its slices."""
+    options = spec.model_dump(exclude={"use", "batch_size", "views", "augment"})
+    return open_data(live.get("data", spec.use), **options)
+
+
+def build_augment(spec: DataSpec, train: Slice) -> Augment | None:
+    """The augmentation of the training slice.
+
+    Raises:
+        UnknownName: An augmentation of that name does not exist.
+    """
+    if spec.augment == "none":
+        return None
+    if spec.augment == "auto":
+        return defaults(train.shape, seed=spec.seed)
+    options = catalogue.checked(Augment, spec.augment, "data.augment")
+    return Augment(**{"seed": spec.seed, **options})
+
+
+def build_task(recipe: Recipe, classes: Sequence[str], allow_import: Sequence[str]) -> Task:
+    """The task, told the names of the classes."""
+    spec = recipe.task.as_dict()
+    found = catalogue.part("tasks", spec.pop("use"), allow_import=allow_import, where="task")
+    stated = spec.pop("num_classes", len(classes))
+    if stated != len(classes):
+        raise RecipeError(f"task.num_classes: expected {len(classes)}, as in the data; found {stated}.")
+    task: Task = found(classes, **catalogue.checked(found, spec, "task"))
+    return task
+
+
+def build_model(
+    role: str, spec: ModelSpec, shape: tuple[int, ...], classes: int | None, live: Live, allow_import: Sequence[str],
+    seed: int | None = None,
+) -> nn.Module:  # fmt: skip
+    """The network of a role, for pictures of this shape."""
+    model = find(
+        live.get(role, spec.model),
+        num_classes=classes,
+        in_channels=shape[0],
+        input_size=(shape[1], shape[2]),
+        weights=spec.weights,
+        arguments=spec.arguments,
+        allow_import=allow_import,
+        seed=seed,
+    )
+    if spec.classes is not None:
+        model.preprocess = model.preprocess.with_classes(tuple(spec.classes))  # type: ignore[operator, union-attr]
+    return model
+
+
+def build_weighting(spec: WeightingSpec, allow_import: Sequence[str]) -> Weighting:
+    """A fresh weighting.
+
+    Raises:
+        UnknownName: A key that is neither `scale`, `gates` nor `use`.
+    """
+    options = spec.model_extra or {}
+    if spec.use is not None:
+        whole = {"use": spec.use, **options}
+        made: Weighting = catalogue.made("weighting", whole, allow_import=allow_import, where="weighting")
+        return made if made.kind == "scale" else Product((), [made])
+    for key in options:
+        raise UnknownName(f"weighting: there is no key {key!r}; {close_names(key, ('scale', 'gates', 'use'))}.")
+    scales = [] if spec.scale is None else [_scale(spec.scale.as_dict(), allow_import)]
+    gates = [
+        catalogue.made("weighting", gate.as_dict(), allow_import=allow_import, where="weighting.gates")
+        for gate in spec.gates
+    ]
+    return Product(scales, gates)
+
+
+def _scale(spec: dict[str, Any], allow_import: Sequence[str]) -> Weighting:
+    """A scale; `fixed` takes weights by path beside its own options: ``{use: fixed, base: 0.1, logits: 0.9}``."""
+    if spec["use"] == "fixed":
+        known = catalogue.options_of(Fixed)
+        weights = {name: value for name, value in spec.items() if name not in known and name != "use"}
+        spec = {name: value for name, value in spec.items() if name not in weights}
+        if weights:
+            spec["weights"] = {**spec.get("weights", {}), **weights}
+    made: Weighting = catalogue.made("weighting", spec, allow_import=allow_import, where="weighting.scale")
+    return made
+
+
+def build_path(name: str, spec: Any, allow_import: Sequence[str]) -> Path:
+    """A path from its section of a resolved recipe."""
+    from tutelage.connectors import chain
+
+    where = f"paths.{name}"
+
+    def connect(parts: Sequence[Any]) -> nn.Module:
+        made = [
+            catalogue.made("connectors", part.as_dict(), allow_import=allow_import, where=f"{where}.connector")
+            for part in parts
+        ]
+        return made[0] if len(made) == 1 else chain(*made)
+
+    connector: Any = None
+    if isinstance(spec.connector, dict):
+        connector = {teacher: connect(parts) for teacher, parts in spec.connector.items() if parts}
+    elif isinstance(spec.connector, list) and spec.connector:
+        connector = connect(spec.connector)
+    loss = catalogue.made("losses", spec.loss.as_dict(), allow_import=allow_import, where=f"{where}.loss")
+    return Path(loss, student=spec.student, teacher=spec.teacher, teachers=spec.teachers, connector=connector)
+
+
+@dataclass
+class Company:
+    """The cast of one seed: what schemes ask for, built from a resolved recipe.
+
+    Args:
+        recipe: With all paths written out.
+        task: The task.
+        networks: The teachers' networks.
+        example: A batch for the probe forward.
+        samples: One more than the largest index of the training slice.
+        shape: Shape of a picture.
+        seed: Of initial weights.
+        live: Objects given from Python.
+        allow_import: Packages from which parts may come.
+    """
+
+    recipe: Recipe
+    task: Task
+    networks: Mapping[str, nn.Module]
+    example: Batch
+    samples: int
+    shape: tuple[int, int, int]
+    seed: int
+    live: Live = field(default_factory=dict)
+    allow_import: Sequence[str] = ()
+
+    def model(self, role: str) -> nn.Module:
+        """A fresh model of a role; the same seed gives the same weights."""
+        if role != "student":
+            raise UnknownName(f"scheme: there is no role {role!r} in the recipe; {close_names(role, ['student'])}.")
+        return build_model(
+            role, self.recipe.student, self.shape, len(self.task.classes) or None, self.live, self.allow_import, self.seed
+        )
+
+    def teachers(self) -> dict[str, Teacher]:
+        """The recipe's teachers."""
+        return {name: Frozen(network) for name, network in self.networks.items()}
+
+    def distiller(self, model: nn.Module, teachers: Mapping[str, Teacher]) -> Distiller:
+        """The recipe's paths between a model and these teachers; plain training if there are none."""
+        assert isinstance(self.recipe.paths, dict)
+        with seeded(self.seed + 1):
+            paths = {
+                name: build_path(name, spec, self.allow_import) for name, spec in self.recipe.paths.items() if teachers
+            }
+            weighting = build_weighting(self.recipe.weighting, self.allow_import) if teachers else Fixed()
+            return Distiller(
+                model,
+                teachers=teachers,
+                paths=paths,
+                task=self.task,
+                weighting=weighting,
+                example=self.example,
+                samples=self.samples,
+            )
+
+    def release(self, pupil: nn.Module) -> nn.Module:
+        """The plain module: taps leave nothing behind."""
+        return pupil.eval()
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from a seed inside, and as if nothing had been drawn outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_loader(
+    spec: DataSpec, splits: Splits, part: str, *, seed: int, labelled_only: bool, workers: int, rank: int, world: int
+) -> Loader:
+    """The loader of a slice: shuffled and augmented for training, in order and clean for the others."""
+    slice_ = getattr(splits, part)
+    if part != "train":
+        return Loader(slice_, batch_size=512, seed=0, augment=None, shuffle=False, drop_last=False, workers=workers)
+    whole = len(slice_) // spec.batch_size
+    return Loader(
+        slice_,
+        batch_size=spec.batch_size,
+        seed=seed,
+        augment=build_augment(spec, slice_),
+        views=None if labelled_only else spec.views,
+        labelled_only=labelled_only,
+        steps_per_epoch=max(1, whole) if labelled_only else None,
+        workers=workers,
+        rank=rank,
+        world=world,
+    )

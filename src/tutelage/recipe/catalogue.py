@@ -1,0 +1,117 @@
+"""Names to parts: a folder's `__all__` is its catalogue, and options are checked against a part's own signature."""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tutelage.errors import RecipeError, UnknownName, close_names
+
+FOLDERS = ("losses", "weighting", "schemes", "connectors", "tasks")
+_NOT_PARTS = {"Weighting", "Product", "Task", "Cast", "Stage"}
+
+
+def names(folder: str) -> dict[str, str]:
+    """The parts of a folder: the name to write in a recipe -> the name in Python.
+
+    Example:
+        >>> names("schemes")
+        {'offline': 'offline'}
+    """
+    module = importlib.import_module(f"tutelage.{folder}")
+    return {name.lower(): name for name in module.__all__ if name not in _NOT_PARTS}
+
+
+def part(folder: str, name: str, *, allow_import: Sequence[str] = (), where: str = "") -> Callable[..., Any]:
+    """A part by its name, or by ``package.module:name`` from a package that was allowed.
+
+    Args:
+        folder: One of `FOLDERS`.
+        name: As written in the recipe.
+        allow_import: Packages from which foreign parts may be imported.
+        where: Key of the recipe, for messages.
+
+    Raises:
+        UnknownName: There is no such part.
+        RecipeError: The part's package was not allowed.
+
+    Example:
+        >>> part("losses", "kl").__name__
+        'kl'
+    """
+    if ":" in name:
+        return imported(name, allow_import, where)
+    known = names(folder)
+    if name.lower() not in known:
+        raise UnknownName(f"{where or folder}: there is no {_one(folder)} {name!r}; {close_names(name, known)}.")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"tutelage.{folder}"), known[name.lower()])
+    return found
+
+
+def imported(name: str, allow_import: Sequence[str], where: str = "") -> Callable[..., Any]:
+    """``package.module:name`` from a package that was allowed."""
+    module, _, attribute = name.partition(":")
+    package = module.partition(".")[0]
+    if package not in allow_import:
+        raise RecipeError(
+            f"{where}: {name!r} would import the package {package!r}, which was not allowed. "
+            f"If you trust it, add --allow-import {package}."
+        )
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(f"{where}: {name!r} cannot be imported: {error}.") from error
+    return found
+
+
+def checked(found: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The options, if the part's signature has all of them by keyword.
+
+    Raises:
+        UnknownName: An option that the part does not have.
+
+    Example:
+        >>> checked(part("losses", "kl"), {"temprature": 4}, "paths.logits.loss")
+        Traceback (most recent call last):
+        tutelage.errors.UnknownName: paths.logits.loss: kl has no option 'temprature'; close: temperature.
+    """
+    known = options_of(found)
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"{where}: {found.__name__} has no option {option!r}; {close_names(option, known)}.")
+    return dict(options)
+
+
+def options_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What may be given to a part by keyword; what a path passes to a loss does not count."""
+    from tutelage.path import EXTRAS
+
+    parameters = inspect.signature(found).parameters
+    return {
+        name: p
+        for name, p in parameters.items()
+        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and not (name in ("student", "teacher", "cast", "classes") or (inspect.isfunction(found) and name in EXTRAS))
+    }
+
+
+def made(folder: str, spec: Mapping[str, Any], *, allow_import: Sequence[str] = (), where: str = "") -> Any:
+    """A part from ``{use: name, option: value, …}``: a class is called, a function gets its options.
+
+    Raises:
+        RecipeError: The part does not take these values.
+    """
+    options = {key: value for key, value in spec.items() if key != "use"}
+    found = part(folder, spec["use"], allow_import=allow_import, where=where)
+    options = checked(found, options, where)
+    try:
+        if inspect.isclass(found):
+            return found(**options)
+        return functools.partial(found, **options) if options else found
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {spec['use']} does not take these options: {error}") from error
+
+
+def _one(folder: str) -> str:
+    return {"losses": "loss", "weighting": "weighting", "schemes": "scheme"}.get(folder, folder.rstrip("s"))

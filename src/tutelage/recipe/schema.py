@@ -1,0 +1,216 @@
+"""The recipe: what may stand in it, and messages for people where it is wrong."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from tutelage.engine.settings import Settings
+from tutelage.errors import RecipeError, UnknownName, close_names
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PartSpec(BaseModel):
+    """A part by name, with its options: ``{use: kl, temperature: 4}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    use: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name and options in one mapping."""
+        return self.model_dump()
+
+
+def _part(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+Part = Annotated[PartSpec, pydantic.BeforeValidator(_part)]
+
+
+class ModelSpec(_Strict):
+    """A model, its weights, and what is special about it."""
+
+    model: str
+    weights: str | None = None
+    arguments: dict[str, Any] = {}
+    classes: list[int] | None = None
+
+
+def _model(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    model, _, weights = value.partition("@")
+    return {"model": model, "weights": weights or None}
+
+
+Model = Annotated[ModelSpec, pydantic.BeforeValidator(_model)]
+
+
+class DataSpec(_Strict):
+    """Where the data is and how it is cut into slices."""
+
+    use: str
+    batch_size: int = Field(default=128, ge=1)
+    image_size: int | tuple[int, int] | None = None
+    selection: float = Field(default=0.1, gt=0, lt=1)
+    guard: float = Field(default=0.0, ge=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    limit: int | float | None = Field(default=None, gt=0)
+    labels: int | float | None = Field(default=None, gt=0)
+    max_bad: int | float = Field(default=0.01, ge=0)
+    views: int | None = Field(default=None, ge=1)
+    augment: dict[str, Any] | Literal["auto", "none"] = "auto"
+    seed: int = 0
+
+
+class PathSpec(_Strict):
+    """One wire between student and teachers."""
+
+    loss: Part
+    student: str = ""
+    teacher: str | dict[str, str] = ""
+    teachers: list[str] | None = None
+    connector: str | list[Part] | dict[str, list[Part]] | None = "auto"
+
+
+class WeightingSpec(BaseModel):
+    """A scale and gates, or one weighting by name with its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    scale: Part | None = None
+    gates: list[Part] = []
+    use: str | None = None
+
+
+def _weighting(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+class Recipe(_Strict):
+    """One run as data. Parsing it runs nothing and imports nothing."""
+
+    task: Part = PartSpec(use="classification")
+    data: Annotated[DataSpec, pydantic.BeforeValidator(_part)]
+    student: Model
+    teachers: dict[str, Model] = {}
+    paths: list[str] | dict[str, PathSpec] = ["logits", "pooled"]
+    weighting: Annotated[WeightingSpec, pydantic.BeforeValidator(_weighting)] = WeightingSpec(use="auto")
+    scheme: Part = PartSpec(use="offline")
+    train: Settings = Settings()
+    seeds: int = Field(default=1, ge=1)
+    baseline: bool = True
+
+    def to_yaml(self) -> str:
+        """The recipe as text; reading it back gives the same recipe."""
+        tidy = _tidy(self.model_dump(mode="json"))
+        return yaml.safe_dump(tidy, sort_keys=False, width=110, allow_unicode=True)
+
+
+def _tidy(value: Any) -> Any:
+    """Without what merely repeats a default that means nothing."""
+    if isinstance(value, dict):
+        return {k: _tidy(v) for k, v in value.items() if v is not None and v not in ({}, [])}
+    return [_tidy(v) for v in value] if isinstance(value, list) else value
+
+
+def parse(raw: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain data.
+
+    Raises:
+        UnknownName: A key that does not exist; the closest ones are offered.
+        RecipeError: A value that does not fit.
+
+    Example:
+        >>> parse({"data": "digits", "student": "cifar/resnet8", "trian": {"epochs": 3}})
+        Traceback (most recent call last):
+        tutelage.errors.UnknownName: recipe: there is no key 'trian'; close: train.
+    """
+    try:
+        return TypeAdapter(Recipe).validate_python(dict(raw))
+    except pydantic.ValidationError as error:
+        raise _for_people(error, raw) from None
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """The plain data of a YAML file."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"recipe {path}: cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {path}: expected YAML, found: {error}") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"recipe {path}: expected keys such as data, student, teachers; found {type(raw).__name__}.")
+    return raw
+
+
+def assign(raw: dict[str, Any], assignment: str) -> None:
+    """Apply ``key.sub=value``; the value is read as YAML.
+
+    Example:
+        >>> raw = {"train": {"lr": 0.1}}
+        >>> assign(raw, "train.epochs=3"); assign(raw, "paths=[logits]"); raw
+        {'train': {'lr': 0.1, 'epochs': 3}, 'paths': ['logits']}
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {assignment!r}: expected key.sub=value.")
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        below = place.get(parent)
+        if isinstance(below, str) and parent in ("data", "task", "scheme", "loss"):
+            below = {"use": below}
+        elif isinstance(below, str):
+            below = {"model": below}
+        place[parent] = below = dict(below) if isinstance(below, Mapping) else {}
+        place = below
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {assignment!r}: the value is not YAML: {error}") from error
+
+
+def _for_people(error: pydantic.ValidationError, raw: Mapping[str, Any]) -> RecipeError | UnknownName:
+    problem = error.errors(include_url=False)[0]
+    place = [str(part) for part in problem["loc"] if not _is_branch(part)]
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _keys_at(place[:-1])
+        where = ".".join(place[:-1]) or "recipe"
+        return UnknownName(f"{where}: there is no key {place[-1]!r}; {close_names(place[-1], known)}.")
+    where = ".".join(place)
+    if problem["type"] in ("missing", "missing_argument"):
+        return RecipeError(f"recipe: {where!r} is missing. Give it on the command line or in the recipe.")
+    return RecipeError(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {problem['input']!r}.")
+
+
+def _is_branch(part: str | int) -> bool:
+    """Whether pydantic names a branch of a union here, not a key."""
+    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "PartSpec", "Settings"))
+
+
+_KEYS: dict[str, Any] = {
+    "": Recipe,
+    "data": DataSpec,
+    "student": ModelSpec,
+    "teachers": ModelSpec,
+    "paths": PathSpec,
+    "weighting": WeightingSpec,
+    "train": Settings,
+}
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    holder = _KEYS.get(place[0] if place else "", Recipe)
+    if dataclasses.is_dataclass(holder):
+        return [field.name for field in dataclasses.fields(holder)]
+    return list(holder.model_fields)

@@ -1,0 +1,61 @@
+"""Stage and Cast: what a scheme is written with."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import nn
+
+from tutelage.distiller import Distiller
+from tutelage.ledger import Batch, Step
+from tutelage.teachers.base import Teacher
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: who learns, from whom.
+
+    By default every pupil attends once, then every pupil learns.
+
+    Args:
+        name: Unique within the scheme; finished stages are kept under it.
+        pupils: The distillers that are trained together, by name.
+        before_step: ``batch -> batch``, for example where a student generates what is learned from.
+        step: Replaces the default where a teacher learns too.
+        after_step: Called after every optimizer step.
+    """
+
+    name: str
+    pupils: Mapping[str, Distiller]
+    before_step: Callable[[Batch], Batch] | None = None
+    step: Callable[[Batch], Mapping[str, Step]] | None = None
+    after_step: Sequence[Callable[[], None]] = field(default=())
+
+    def __call__(self, batch: Batch) -> Mapping[str, Step]:
+        """One step of every pupil."""
+        if self.before_step is not None:
+            batch = self.before_step(batch)
+        if self.step is not None:
+            return self.step(batch)
+        said = {name: pupil.attend(batch) for name, pupil in self.pupils.items()}
+        return {name: pupil.learn(batch, said, name) for name, pupil in self.pupils.items()}
+
+
+class Cast(Protocol):
+    """Everything a scheme may ask for, built from the recipe."""
+
+    def model(self, role: str) -> nn.Module:
+        """A fresh model for a role: ``"student"``, or a name from the recipe."""
+
+    def teachers(self) -> dict[str, Teacher]:
+        """The recipe's teachers by name."""
+
+    def distiller(self, model: nn.Module, teachers: Mapping[str, Teacher]) -> Distiller:
+        """A distiller of this model with the recipe's paths to these teachers; without teachers, plain training."""
+
+    def release(self, pupil: nn.Module) -> nn.Module:
+        """The plain module to ship."""
+
+
+Scheme = Callable[..., Iterator[Stage]]
+"""A generator function ``(cast, *, options) -> stages``; code after a ``yield`` sees a trained pupil."""

@@ -1,0 +1,86 @@
+"""Classification: one class for each sample."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tutelage.errors import DataError, MissingExtra
+from tutelage.ledger import BASE, Batch, Outputs
+from .base import Task
+
+
+class Classification(Task):
+    """One class for each sample; its own loss is the cross-entropy.
+
+    Args:
+        classes: How many classes, or their names.
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
+
+    Example:
+        >>> task = Classification(3)
+        >>> batch = task.unpack((torch.rand(2, 1, 4, 4), torch.tensor([2, -1])))
+        >>> batch.labelled, task.base_loss({"": torch.zeros(2, 3)}, batch)["base"]
+        (tensor([ True, False]), tensor([2.1972, 0.0000]))
+    """
+
+    name = "classification"
+    metric = "accuracy"
+
+    def __init__(self, classes: int | Sequence[str], *, label_smoothing: float = 0.0) -> None:
+        names = [str(c) for c in range(classes)] if isinstance(classes, int) else classes
+        self.classes = tuple(names)
+        self.label_smoothing = label_smoothing
+
+    def unpack(self, raw: Any) -> Batch:
+        """A `Batch` from ``{"inputs", "target", "index", "view", "labelled"}`` or ``(inputs, target)``.
+
+        Pictures stored as uint8 become floats in [0, 1]. A target below 0 means: not labelled. Without an index,
+        samples are numbered within the batch, which no loss or cache that remembers samples can use.
+        """
+        if isinstance(raw, Batch):
+            return raw
+        if not isinstance(raw, Mapping):
+            raw = {"inputs": raw[0], "target": raw[1], **({"index": raw[2]} if len(raw) > 2 else {})}
+        inputs, target = raw["inputs"], raw["target"]
+        if not inputs.is_floating_point():
+            inputs = inputs.float().div_(255)
+        index = raw.get("index", torch.arange(len(target), device=target.device))
+        view = raw.get("view", torch.zeros_like(index))
+        return Batch(inputs, target, index, view, raw.get("labelled", target >= 0))
+
+    def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy; with unlabelled samples, scaled so that the batch mean is the mean over the labelled."""
+        target = batch.target.clamp(min=0)
+        loss = F.cross_entropy(
+            outputs[""].float(), target, reduction="none", label_smoothing=self.label_smoothing
+        )
+        valid = batch.labelled.to(loss.dtype)
+        return {BASE: loss * valid / valid.mean().clamp(min=1 / len(valid))}
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Probabilities, ``[B, C]``."""
+        return output.float().softmax(dim=1)
+
+    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """1 where the likeliest class is the right one, else 0."""
+        if prediction.shape[1] != len(self.classes):
+            raise DataError(
+                f"expected {len(self.classes)} classes from the model, found {prediction.shape[1]}. "
+                "Was the model made for other data?"
+            )
+        return (prediction.argmax(dim=1) == target).float()
+
+    def metrics(self) -> dict[str, Any]:
+        """Accuracy over samples, and the expected calibration error in 15 bins."""
+        try:
+            from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+        except ImportError as error:
+            raise MissingExtra("metrics need torchmetrics: pip install 'tutelage[train]'") from error
+        classes = len(self.classes)
+        return {
+            "accuracy": MulticlassAccuracy(classes, average="micro", validate_args=False),
+            "ece": MulticlassCalibrationError(classes, n_bins=15, validate_args=False),
+        }

@@ -1,0 +1,6 @@
+"""Who answers a batch: live networks now, cached answers and fellow pupils by the same interface."""
+
+from .base import Teacher
+from .frozen import Frozen
+
+__all__ = ["Frozen", "Teacher"]
