@@ -1,0 +1,96 @@
+"""The test pictures student and teachers disagree on most, with what each model said."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .read import Run
+from .units import share
+
+LARGEST = 224
+"""Pictures are scaled down to this many pixels on their longer side."""
+
+SMALL = 96
+"""Pictures below this size are drawn with their pixels visible."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model said about a picture."""
+
+    model: str
+    said: str
+    sure: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One test picture.
+
+    Args:
+        source: The picture as a ``data:`` address.
+        small: Whether its pixels should stay visible.
+        truth: The true class.
+        index: Its number in the data set.
+        answers: What each model said, the student first.
+    """
+
+    source: str
+    small: bool
+    truth: str
+    index: int
+    answers: tuple[Answer, ...]
+
+
+def pictures(run: Run) -> list[Picture]:
+    """The stored pictures; none where the evaluation kept none."""
+    samples = run.samples
+    if "pictures/image" not in samples or "target" not in samples:
+        return []
+    index = samples.get("index", samples["target"])
+    return [
+        Picture(
+            source=_png(image),
+            small=max(image.shape[-2:]) < SMALL,
+            truth=_class(run, int(samples["target"][at])),
+            index=int(index[at]),
+            answers=tuple(_answers(run, at)),
+        )
+        for image, at in zip(samples["pictures/image"], samples["pictures/position"].tolist(), strict=True)
+    ]
+
+
+def _answers(run: Run, at: int) -> list[Answer]:
+    samples = run.samples
+    truth = int(samples["target"][at])
+    spoke = [name for name in reversed(list(run.models)) if f"{name}/prediction" in samples]
+    answers = []
+    for name in spoke:
+        said = int(samples[f"{name}/prediction"][at])
+        sure = samples.get(f"{name}/confidence")
+        confidence = "" if sure is None else share(float(sure[at]), 0)
+        answers.append(Answer(Run.label(name), _class(run, said), confidence, said == truth))
+    return answers
+
+
+def _class(run: Run, number: int) -> str:
+    names = run.evaluation.get("classes", [])
+    return str(names[number]) if 0 <= number < len(names) else f"class {number}"
+
+
+def _png(image: Tensor) -> str:
+    """A uint8 picture ``[C, H, W]`` as a PNG address; of unusual channel counts the first channel."""
+    from PIL import Image
+
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(image.shape[0])
+    if mode is None:
+        image, mode = image[:1], "L"
+    pixels = bytes(image.permute(1, 2, 0).flatten().tolist())
+    picture = Image.frombytes(mode, (image.shape[2], image.shape[1]), pixels)
+    picture.thumbnail((LARGEST, LARGEST))
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
