@@ -1,8 +1,14 @@
 """Read named tensors of any model during one forward.
 
-A tap is a string: ``"layer3"`` is the output of that submodule, ``"fc:input"`` the first tensor
-given to it, ``""`` the output of the call itself. ``"layers.3:map"`` is the output of a module
-that keeps channels last (Swin), as a map ``[B, C, H, W]`` like everybody else's.
+A tap is a string:
+
+=====================  ==============================================================================
+``"layer3"``           what that submodule gives
+``"layers.3:map"``     the same of a module that keeps channels last (Swin), as a map ``[B, C, H, W]``
+``"fc:input"``         the first tensor that submodule is given
+``"conv:pooled"``      the same averaged over its grid or tokens, ``[B, D]``
+``""``                 what the call itself returns
+=====================  ==============================================================================
 
 The model stays what it was: hooks live only as long as the forward, so it can be copied,
 pickled, exported, and tapped by several at once. (Left in place they would save 70 microseconds
@@ -21,6 +27,9 @@ from .errors import InputError, TapNotFound, close_names
 INPUT = ":input"
 """What a tap ends in when it reads what a module was given instead of what it gave."""
 
+POOLED = ":pooled"
+"""What a tap ends in when it averages what a module was given to one vector per sample."""
+
 MAP = ":map"
 """What a tap ends in when it moves the channels of ``[B, H, W, C]`` to the front."""
 
@@ -32,7 +41,19 @@ def module_name(tap: str) -> str:
         >>> module_name("fc:input"), module_name("layers.3:map"), module_name("layer3")
         ('fc', 'layers.3', 'layer3')
     """
-    return tap.removesuffix(INPUT).removesuffix(MAP)
+    return tap.removesuffix(INPUT).removesuffix(POOLED).removesuffix(MAP)
+
+
+def reads_input(tap: str) -> bool:
+    """Whether a tap reads what its module is given, and not what it gives."""
+    return tap.endswith((INPUT, POOLED))
+
+
+def pooled(module: nn.Module, given: Tensor) -> Tensor:
+    """What a module is given, averaged to ``[B, D]``: a convolution takes channels first, all others last."""
+    if isinstance(module, nn.Conv2d):
+        return given.flatten(2).mean(dim=2)
+    return given.flatten(1, -2).mean(dim=1) if given.ndim > 2 else given
 
 
 def inner(model: nn.Module) -> nn.Module:
@@ -125,6 +146,8 @@ class Taps:
         for name in self.names:
             if name.endswith(MAP):
                 read[name] = read[name].permute(0, 3, 1, 2)
+            elif name.endswith(POOLED):
+                read[name] = pooled(self.model.get_submodule(module_name(name)), read[name])
         return {**{name: read[name] for name in self.names}, "": output}
 
     def _hook(
@@ -145,7 +168,7 @@ class Taps:
             read[name] = tensor if self._key(name) in self._untouched else tensor.clone()
 
         module = self.model.get_submodule(module_name(name))
-        if name.endswith(INPUT):
+        if reads_input(name):
             return module.register_forward_pre_hook(
                 lambda module, args, kwargs: keep((args, kwargs)), with_kwargs=True
             )
@@ -217,8 +240,8 @@ def survey(model: nn.Module, run: Callable[[], Any]) -> dict[str, Site]:
 
     Returns:
         Tap name -> `Site`, in the order in which the modules finished (a module that ran several times: its
-        last run). The input of the `classifier` is among them, as ``"fc:input"``. Where a module keeps
-        channels last, its tap is the one that mends it, ``"layers.3:map"``.
+        last run). Among them is the vector in front of the `classifier`, as ``"fc:input"`` or
+        ``"fc:pooled"``. Maps that keep channels last are told, and named, as ``"layers.3:map"``.
 
     Example:
         >>> layers = nn.Conv2d(3, 8, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
@@ -249,14 +272,15 @@ def survey(model: nn.Module, run: Callable[[], Any]) -> dict[str, Site]:
         tensor = first_tensor((args, kwargs))
         given.append(() if tensor is None else tuple(tensor.shape))
 
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        tensor = first_tensor((args, kwargs))
+        if tensor is not None and tensor.ndim > 1:
+            note(f"{last}{INPUT if tensor.ndim == 2 else POOLED}", pooled(module, tensor))
+
     handles = [watch(name, module) for name, module in model.named_modules() if name]
     handles.append(model.register_forward_pre_hook(receive, with_kwargs=True))
     if last := classifier(model):
-        handles.append(
-            model.get_submodule(last).register_forward_pre_hook(
-                lambda module, args, kwargs: note(last + INPUT, (args, kwargs)), with_kwargs=True
-            )
-        )
+        handles.append(model.get_submodule(last).register_forward_pre_hook(before, with_kwargs=True))
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -303,7 +327,7 @@ class _Look:
         grids: dict[str, tuple[int, int]] = {}  # by what has to be added to the tap
         if len(sample) == 3 and self._fits(sample[1], sample[2]):
             grids[""] = sample[1], sample[2]
-        if len(sample) == 3 and self._fits(sample[0], sample[1]) and not name.endswith(INPUT):
+        if len(sample) == 3 and self._fits(sample[0], sample[1]):
             grids[MAP] = sample[0], sample[1]
         if not grids or self.size is None:
             return Site(name, sample, "other", None, depth, None)
