@@ -2,8 +2,8 @@
 
     python tests/conformance/run.py DIR [--only METHOD …]
 
-The folder holds `manifest.json` and one safetensors file a case. One line a case, a table by method at the end; exit
-code 1 if any case differs or has no counterpart here.
+The folder holds `manifest.json` and one safetensors file a case. One line a case, a table by method at the
+end; exit code 1 if any case differs or has no counterpart here.
 """
 
 import argparse

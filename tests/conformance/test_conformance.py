@@ -30,7 +30,7 @@ def test_values_and_gradients_agree(shared, method):
     assert not {name: words for name, words in wrong.items() if words}
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path):
     """Two cases of our own: logit regression, and a method nobody has."""
     student, teacher = torch.randn(3, 4).double(), torch.randn(3, 4).double()

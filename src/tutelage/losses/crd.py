@@ -39,9 +39,9 @@ class CRD(nn.Module):
 
     Reference:
         Tian, Krishnan & Isola 2020, arXiv:1910.10699, sec. 3. As in its code, the first batch sets the
-        normalising constants, one for each side. Unlike its code, negatives are drawn with replacement from all
-        other samples rather than from other classes, so labels are not needed; a vector of zero length embeds
-        to zero; of several views of one sample within a step, the memory takes in the last.
+        normalising constants, one for each side. Unlike its code, negatives are drawn with replacement from
+        all other samples rather than from other classes, so labels are not needed; a vector of zero length
+        embeds to zero; of several views of one sample within a step, the memory takes in the last.
 
     Example:
         >>> loss = CRD(student=(4,), teacher=(6,), samples=10, negatives=5, feat_dim=8)

@@ -1,9 +1,10 @@
-"""What stands behind each method of the conformance vectors: `METHODS`, put together from the files of this folder.
+"""What stands behind each method of the conformance vectors: `METHODS`, merged from the files of this folder.
 
-Each file has its own `METHODS`: method -> ``adapter(tensors, hyperparameters) -> {name: tensor}``. `tensors` are the
-case's, under their names in the file (``input:…``, ``param:…``, ``state:…``), leaves that require gradient where an
-``expect:grad:…`` of that name exists. The names returned are the expected ones without ``expect:``. A ``grad:X`` that
-is not returned is the derivative of the returned ``loss`` with respect to ``input:X`` or ``param:X``.
+Each file has its own `METHODS`: method -> ``adapter(tensors, hyperparameters) -> {name: tensor}``. `tensors`
+are the case's, under their names in the file (``input:…``, ``param:…``, ``state:…``); those with an
+``expect:grad:…`` are leaves that require gradient. The names returned are the expected ones without ``expect:``.
+A ``grad:X`` that is not returned is taken to be the derivative of the returned ``loss`` with respect to
+``input:X`` or ``param:X``.
 """
 
 import importlib

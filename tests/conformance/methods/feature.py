@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.func import functional_call
 
 from tutelage.connectors import Regressor, Resize
@@ -53,13 +54,11 @@ def at(tensors, options):
     """Theirs averages over the positions where ours sums."""
     code, paper = [], []
     for student, teacher in layers(tensors):
-        if student.shape[2] > teacher.shape[2]:
-            student = Resize(teacher=teacher.shape[1:])(student)
-        elif student.shape[2] < teacher.shape[2]:
-            teacher = Resize(teacher=student.shape[1:])(teacher)
-        positions = student[0, 0].numel()
-        code.append(attention(student, teacher, power=options["p"], signed=True).mean() / positions)
-        paper.append(attention(student, teacher, power=options["p"], form="norm").mean())
+        side = min(student.shape[2], teacher.shape[2])
+        shrink = Resize(teacher=(1, side, side)) if student.shape[2] != teacher.shape[2] else nn.Identity()
+        pair = shrink(student), shrink(teacher)
+        code.append(attention(*pair, power=options["p"], signed=True).mean() / pair[0][0, 0].numel())
+        paper.append(attention(*pair, power=options["p"], form="norm").mean())
     return {"loss": sum(code), "loss_per_layer": torch.stack(code), "loss_paper": sum(paper)}
 
 

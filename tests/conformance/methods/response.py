@@ -35,11 +35,8 @@ def kd_ce_mix(tensors, options):
     student, alpha, beta = tensors["input:student_logits"], options["alpha"], options["beta"]
     scaled = kl(student, tensors["input:teacher_logits"], temperature=options["T"]).mean()
     soft, hard = scaled / options["T"] ** 2, F.cross_entropy(student, tensors["input:labels"])
-    if not alpha:
-        loss = soft
-    else:
-        loss = alpha * hard + (1 - alpha if beta is None else beta) * scaled
-    return {"loss": loss, "soft": soft, "hard": hard}
+    mixed = alpha * hard + (1 - alpha if beta is None else beta) * scaled if alpha else soft
+    return {"loss": mixed, "soft": soft, "hard": hard}
 
 
 def logits_mse(tensors, options):
