@@ -149,7 +149,7 @@ class Checkpoints(pl.Callback):
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Remember how long it took so far and where the growing files end."""
-        checkpoint["tutelage"] |= {"seconds": self.seconds, "sizes": self.journal.sizes()}
+        checkpoint.setdefault("tutelage", {}).update(seconds=self.seconds, sizes=self.journal.sizes())
 
     def _asked(self, number: int, frame: Any) -> None:
         if self.stop is not None:

@@ -166,7 +166,8 @@ class StageModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What Lightning does not know: where we are, and how validation went."""
-        checkpoint["tutelage"] = {"stage": self.stage.name, "step": self.step, "history": list(self.history)}
+        where = {"stage": self.stage.name, "step": self.step, "history": list(self.history)}
+        checkpoint.setdefault("tutelage", {}).update(where)
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
         """Continue from a checkpoint; to be called when optimizers exist."""

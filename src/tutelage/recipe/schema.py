@@ -137,7 +137,7 @@ def parse(raw: Mapping[str, Any]) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(dict(raw))
     except pydantic.ValidationError as error:
-        raise _for_people(error, raw) from None
+        raise _for_people(error) from None
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -180,10 +180,13 @@ def assign(raw: dict[str, Any], assignment: str) -> None:
         raise RecipeError(f"--set {assignment!r}: the value is not YAML: {error}") from error
 
 
-def _for_people(error: pydantic.ValidationError, raw: Mapping[str, Any]) -> RecipeError | UnknownName:
-    problem = error.errors(include_url=False)[0]
+def _for_people(error: pydantic.ValidationError) -> RecipeError | UnknownName:
+    # Of a union's branches, the one that got farthest is the one that was meant.
+    problem = max(error.errors(include_url=False), key=lambda p: (len(p["loc"]), p["type"] in _UNKNOWN))
+    if isinstance(problem.get("ctx", {}).get("error"), RecipeError):
+        return problem["ctx"]["error"]  # type: ignore[no-any-return]
     place = [str(part) for part in problem["loc"] if not _is_branch(part)]
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if problem["type"] in _UNKNOWN:
         known = _keys_at(place[:-1])
         where = ".".join(place[:-1]) or "recipe"
         return UnknownName(f"{where}: there is no key {place[-1]!r}; {close_names(place[-1], known)}.")
@@ -191,6 +194,9 @@ def _for_people(error: pydantic.ValidationError, raw: Mapping[str, Any]) -> Reci
     if problem["type"] in ("missing", "missing_argument"):
         return RecipeError(f"recipe: {where!r} is missing. Give it on the command line or in the recipe.")
     return RecipeError(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {problem['input']!r}.")
+
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def _is_branch(part: str | int) -> bool:

@@ -7,7 +7,7 @@ from torch import nn
 
 from tutelage.errors import RecipeError, UnknownName, close_names
 from tutelage.ledger import Batch
-from tutelage.pairing import Pair, pair, vectors
+from tutelage.pairing import Pair, between, pair, vectors
 from tutelage.taps import Site, survey
 from tutelage.tasks.base import Task
 
@@ -102,8 +102,6 @@ def _connector(short: str, pair_: Pair) -> list[PartSpec]:
 
 def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Mapping[str, Sites]) -> PathSpec:
     """A path with its connectors written out, where the recipe leaves them to us."""
-    from tutelage.pairing import connect
-
     if spec.connector != "auto":
         if isinstance(spec.connector, str):
             return spec.model_copy(update={"connector": [PartSpec(use=spec.connector)]})
@@ -114,7 +112,7 @@ def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Map
     for teacher, places in teachers.items():
         tap = spec.teacher if isinstance(spec.teacher, str) else spec.teacher.get(teacher)
         if tap and (spec.teachers is None or teacher in spec.teachers) and tap in places and spec.student in sites["student"]:
-            parts = connect(sites["student"][spec.student], places[tap])
+            parts = list(between(sites["student"][spec.student], places[tap]) or ())
             if spec.loss.use.lower() == "attention":
                 parts = [part for part in parts if part != "project"]
             connectors[teacher] = [PartSpec(use=part) for part in parts]

@@ -1,0 +1,35 @@
+"""Parts by name, and their options."""
+
+import pytest
+import torch
+from tutelage.errors import RecipeError, UnknownName
+from tutelage.recipe import catalogue
+
+
+@pytest.mark.parametrize(("folder", "name", "close"), [("losses", "kll", "kl"), ("weighting", "auot", "auto")])
+def test_a_misspelt_part_is_refused_with_the_closest_names(folder, name, close):
+    with pytest.raises(UnknownName, match=rf"there is no \w+ '{name}'; close: .*{close}"):
+        catalogue.part(folder, name)
+
+
+def test_a_part_gets_its_options_and_keeps_its_signature():
+    loss = catalogue.made("losses", {"use": "kl", "temperature": 2.0}, where="paths.logits.loss")
+    assert torch.allclose(loss(torch.eye(3), torch.zeros(3, 3)), loss.func(torch.eye(3), torch.zeros(3, 3), temperature=2.0))
+
+
+def test_what_a_path_passes_is_no_option():
+    with pytest.raises(UnknownName, match="kl has no option 'target'"):
+        catalogue.made("losses", {"use": "kl", "target": 1}, where="paths.logits.loss")
+
+
+def test_a_foreign_part_is_imported_only_from_a_package_that_was_allowed():
+    with pytest.raises(RecipeError, match="--allow-import json"):
+        catalogue.part("losses", "json:loads", where="paths.logits.loss")
+    assert catalogue.part("losses", "json:loads", allow_import=["json"])("1") == 1
+
+
+def test_every_name_in_the_catalogue_leads_to_a_part():
+    for folder in catalogue.FOLDERS:
+        assert catalogue.names(folder)
+        for name in catalogue.names(folder):
+            assert callable(catalogue.part(folder, name))

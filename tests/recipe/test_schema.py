@@ -1,0 +1,73 @@
+"""What may stand in a recipe, and what is said where it is wrong."""
+
+import pytest
+import yaml
+from tutelage.errors import RecipeError, UnknownName
+from tutelage.recipe import schema
+
+SMALL = {"data": "digits", "student": "cifar/resnet8"}
+
+
+def test_text_written_from_a_recipe_reads_back_as_the_same_recipe():
+    recipe = schema.parse(
+        SMALL
+        | {
+            "teachers": {"big": "cifar/resnet20@big.safetensors"},
+            "paths": {"logits": {"loss": {"use": "kl", "temperature": 2}}},
+            "weighting": {"scale": {"use": "fixed", "base": 0.1, "logits": 0.9}, "gates": ["trust"]},
+            "train": {"epochs": 3, "lr": 0.05},
+        }
+    )
+    assert schema.parse(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert recipe.teachers["big"].weights == "big.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trian": {}}, "there is no key 'trian'; close: train"),
+        ({"data": {"use": "digits", "batchsize": 3}}, "data: there is no key 'batchsize'; close: batch_size"),
+        ({"train": {"epoch": 3}}, "train: there is no key 'epoch'; close: epochs"),
+        ({"paths": {"deep": {"los": "kl"}}}, "there is no key 'los'; close: loss"),
+        ({"student": {"model": "cifar/resnet8", "wieghts": "x"}}, "there is no key 'wieghts'; close: weights"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_closest_ones(wrong, message):
+    with pytest.raises(UnknownName, match=message):
+        schema.parse(SMALL | wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"train": {"epochs": 0}}, "train.epochs: expected 1 to 1e"),
+        ({"train": {"schedule": "foo"}}, "train.schedule: input should be 'one-cycle'.*found 'foo'"),
+        ({"seeds": "many"}, "seeds:.*found 'many'"),
+        ({"data": None}, "data"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_was_found(wrong, message):
+    with pytest.raises(RecipeError, match=message):
+        schema.parse(SMALL | wrong)
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(RecipeError, match="'student' is missing"):
+        schema.parse({"data": "digits"})
+
+
+def test_an_assignment_reaches_into_what_was_written_short():
+    raw = {"data": "digits", "student": "cifar/resnet8"}
+    for assignment in ("data.batch_size=32", "student.weights=w.pt", "train.lr=0.5", "weighting.scale.use=fixed"):
+        schema.assign(raw, assignment)
+    recipe = schema.parse(raw)
+    assert (recipe.data.use, recipe.data.batch_size) == ("digits", 32)
+    assert (recipe.student.model, recipe.student.weights) == ("cifar/resnet8", "w.pt")
+    assert recipe.train.lr == 0.5
+
+
+def test_a_recipe_that_hides_code_is_read_as_data_or_refused(tmp_path):
+    trap = tmp_path / "trap.yaml"
+    trap.write_text("data: !!python/object/apply:os.system ['touch ran']\nstudent: x\n")
+    with pytest.raises(RecipeError, match="expected YAML"):
+        schema.read(trap)

@@ -1,0 +1,154 @@
+"""The centre: what a step is made of."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from tutelage import Distiller, Frozen, Path
+from tutelage.connectors import Project
+from tutelage.errors import RecipeError, TapNotFound, UnknownName
+from tutelage.losses import CRD, kl, mse
+from tutelage.tasks import Classification
+from tutelage.weighting import Fixed
+
+
+class Counted(nn.Module):
+    """A small network that counts its forwards."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body, self.fc, self.calls = nn.Linear(12, width), nn.Linear(width, 3), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.fc(self.body(x.flatten(1)).relu())
+
+
+def batch(size=5, labelled=True):
+    target = torch.arange(size) % 3
+    return Classification(3).unpack((torch.rand(size, 3, 2, 2), target if labelled else torch.full((size,), -1)))
+
+
+def distiller(paths, weighting=None, student=None, **options):
+    teachers = {"big": Frozen(Counted(8)), "wide": Frozen(Counted(16))}
+    given = {"teachers": teachers, "paths": paths, "task": Classification(3)} | options
+    return Distiller(student or Counted(4), weighting=weighting or Fixed(), **given)
+
+
+def test_the_loss_is_the_weighted_sum_of_the_rows_written_with_loops():
+    made = distiller({"logits": Path(kl)}, Fixed({"logits/big": 2.0, "logits/wide": 0.5}))
+    given = batch()
+    step = made(given)
+    total = 0.0
+    for b in range(5):
+        total += nn.functional.cross_entropy(step.lesson.student[""][b], given.target[b])
+        total += 2.0 * kl(step.lesson.student[""], step.lesson.teachers["big"][""])[b]
+        total += 0.5 * kl(step.lesson.student[""], step.lesson.teachers["wide"][""])[b]
+    assert_close(step.loss, total / 5)
+    assert [row.name for row in step.ledger.rows] == ["base", "logits/big", "logits/wide"]
+
+
+def test_every_model_runs_once_however_many_paths_there_are():
+    paths = {f"p{k}": Path(mse, student="body", teacher="body", connector=Project()) for k in range(4)}
+    made = distiller(paths | {"logits": Path(kl)}, example=batch())
+    models = [made.student, *(teacher.network for teacher in made.teachers.values())]
+    before = [model.calls for model in models]
+    made(batch())
+    assert [model.calls - was for model, was in zip(models, before, strict=True)] == [1, 1, 1]
+
+
+def test_connectors_are_sized_per_teacher_and_learn_while_teachers_do_not():
+    made = distiller({"body": Path(mse, student="body", teacher="body", connector=Project())}, example=batch())
+    made(batch()).loss.backward()
+    widths = [connector(torch.zeros(2, 4)).shape[1] for connector in made.paths["body"].connectors]
+    assert widths == [8, 16]
+    assert all(p.grad is not None for p in made.paths["body"].parameters())
+    assert all(p.grad is None for teacher in made.teachers.values() for p in teacher.network.parameters())
+
+
+def test_a_frozen_teacher_is_in_no_checkpoint_no_optimizer_and_always_in_eval():
+    made = distiller({"logits": Path(kl)}).train()
+    assert not any(name.startswith("teachers") for name in made.state_dict())
+    assert {id(p) for p in made.parameters()} == {id(p) for p in made.student.parameters()}
+    assert not made.teachers["big"].network.training
+
+
+def test_a_misspelt_tap_is_refused_at_build_with_the_closest_names():
+    with pytest.raises(TapNotFound, match=r"bdoy.*\n?.*body"):
+        distiller({"deep": Path(mse, student="bdoy", teacher="body")})
+
+
+def test_an_unknown_teacher_is_refused_at_build():
+    with pytest.raises(UnknownName, match="'bgi'.*close: big"):
+        distiller({"logits": Path(kl, teachers=["bgi"])})
+
+
+def test_a_path_may_not_take_the_name_of_a_task_row():
+    with pytest.raises(RecipeError, match="'base'"):
+        distiller({"base": Path(kl)})
+
+
+def test_a_loss_that_does_not_give_one_value_per_sample_is_refused():
+    made = distiller({"logits": Path(lambda student, teacher: (student - teacher).square().mean())})
+    with pytest.raises(ValueError, match=r"one value per sample, \[5\]; found \[\]"):
+        made(batch())
+
+
+def test_a_row_that_is_switched_off_does_not_reach_the_student_even_where_it_is_not_a_number():
+    def broken(student, teacher):
+        return (student - teacher).sum(1) + torch.nan
+
+    made = distiller({"logits": Path(kl), "bad": Path(broken)}, Fixed({"bad": 0.0}))
+    step = made(batch())
+    step.loss.backward()
+    assert not torch.isfinite(step.ledger.losses).all()
+    assert torch.isfinite(step.loss)
+    assert all(torch.isfinite(p.grad).all() for p in made.student.parameters())
+
+
+def test_unlabelled_samples_are_taught_by_teachers_and_not_by_the_task():
+    made = distiller({"logits": Path(kl)})
+    step = made(batch(labelled=False))
+    assert_close(step.ledger.losses[0], torch.zeros(5))
+    assert step.ledger.losses[1].min() > 0
+
+
+def test_the_base_row_is_the_mean_over_the_labelled():
+    task = Classification(3)
+    logits = torch.randn(4, 3)
+    half = task.unpack((torch.rand(4, 3, 2, 2), torch.tensor([0, -1, 2, -1])))
+    expected = nn.functional.cross_entropy(logits[[0, 2]], torch.tensor([0, 2]))
+    assert_close(task.base_loss({"": logits}, half)["base"].mean(), expected)
+
+
+def test_a_loss_that_remembers_changes_its_memory_only_after_the_step():
+    made = distiller(
+        {"body": Path(CRD(negatives=4), student="body", teacher="body")}, example=batch(), samples=5
+    )
+    memory = {name: value.clone() for name, value in made.paths["body"].state_dict().items() if "memory" in name}
+    made(batch())
+    now = made.paths["body"].state_dict()
+    assert memory
+    assert all(torch.equal(now[name], value) for name, value in memory.items())
+    made.after_step()
+    now = made.paths["body"].state_dict()
+    assert not any(torch.equal(now[name], value) for name, value in memory.items())
+
+
+def test_a_checkpoint_brings_back_student_connectors_memories_and_weights():
+    def build():
+        paths = {"body": Path(CRD(negatives=4), student="body", teacher="body"), "logits": Path(kl)}
+        return distiller(paths, example=batch(), samples=5)
+
+    one, other = build(), build()
+    one(batch())
+    one.after_step()
+    other.load_state_dict(one.state_dict())
+    for name, value in other.state_dict().items():
+        assert_close(value, one.state_dict()[name], msg=name)
+
+
+def test_the_student_alone_comes_out_plain():
+    made = distiller({"body": Path(mse, student="body", teacher="body", connector=Project())}, example=batch())
+    made(batch())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in made.student.modules())
