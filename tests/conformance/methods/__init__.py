@@ -2,9 +2,8 @@
 
 Each file has its own `METHODS`: method -> ``adapter(tensors, hyperparameters) -> {name: tensor}``. `tensors`
 are the case's, under their names in the file (``input:…``, ``param:…``, ``state:…``); those with an
-``expect:grad:…`` are leaves that require gradient. The names returned are the expected ones without ``expect:``.
-A ``grad:X`` that is not returned is taken to be the derivative of the returned ``loss`` with respect to
-``input:X`` or ``param:X``.
+``expect:grad:…`` are leaves that require gradient. Names are returned as expected, without ``expect:``. Where
+``grad:X`` is not returned, it is the derivative of the returned ``loss`` by ``input:X`` or ``param:X``.
 """
 
 import importlib
