@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
 
-from .base import Weighting, silence
+from .base import Weighting, bounded, silence
 
 
 class Adaptive(Weighting):
@@ -76,19 +76,16 @@ class Adaptive(Weighting):
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """The weights of this step, ``[K, B]``, with gradient into the log-scales."""
-        scale = self.distill_weight * (-self._log_scale()).exp().to(ledger.losses.dtype)
+        scale = self.distill_weight * (-bounded(self.log_scale, self.bound)).exp().to(ledger.losses.dtype)
         weights = ledger.losses.new_ones(len(ledger.rows))
         weights[self._taught] = scale[self._slots]
         return silence(weights[:, None], ledger)
 
     def penalty(self) -> Tensor | float:
         """``distill_weight`` times the sum of the log-scales."""
-        return self.distill_weight * self._log_scale().sum()
+        return self.distill_weight * bounded(self.log_scale, self.bound).sum()
 
     @torch.no_grad()
     def after_step(self, probe: Probe | None = None) -> None:
         """Bring log-scales that left the bound back to it."""
         self.log_scale.clamp_(-self.bound, self.bound)
-
-    def _log_scale(self) -> Tensor:
-        return self.log_scale.clamp(-self.bound, self.bound)

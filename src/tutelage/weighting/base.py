@@ -63,7 +63,8 @@ def per_row(values: float | Mapping[str, float], rows: Sequence[Row], *, default
     """One number for each taught row, looked up by row name first and path name second.
 
     Args:
-        values: 0 or more: one number for all, or path name (``"layer3"``) or row name (``"layer3/big"``) -> number.
+        values: 0 or more: one number for all, or path name (``"layer3"``) or row name
+            (``"layer3/big"``, which wins) -> number.
         rows: The rows of the ledger.
         default: For rows that are not named.
 
@@ -78,18 +79,17 @@ def per_row(values: float | Mapping[str, float], rows: Sequence[Row], *, default
         >>> per_row({"logits": 2.0}, (Row("base"), Row("logits", "big"), Row("layer3", "big")), default=0.5)
         [1.0, 2.0, 0.5]
     """
-    if not isinstance(values, Mapping):
-        values, default = {}, values
+    named, default = (values, default) if isinstance(values, Mapping) else ({}, values)
     taught = [row for row in rows if row.teacher is not None]
     known = dict.fromkeys([*(row.path for row in taught), *(row.name for row in taught)])
-    for name in values:
+    for name in named:
         if name not in known:
             raise UnknownName(f"weighting: no path or row {name!r}.\n  {close_names(name, known)}")
-    for name, value in {**values, "default": default}.items():
+    for name, value in {**named, "default": default}.items():
         if not 0 <= value < float("inf"):
             raise InputError(f"weighting: expected a finite number, 0 or more, for {name!r}; found {value}.")
     return [
-        1.0 if row.teacher is None else float(values.get(row.name, values.get(row.path, default)))
+        1.0 if row.teacher is None else float(named.get(row.name, named.get(row.path, default)))
         for row in rows
     ]
 
@@ -128,3 +128,15 @@ def silence(weights: Tensor, ledger: Ledger) -> Tensor:
     heard = ledger.losses.detach().isfinite()
     heard[[k for k, row in enumerate(ledger.rows) if row.teacher is None]] = True
     return torch.where(heard, weights, 0.0)
+
+
+def bounded(learned: Tensor, bound: float) -> Tensor:
+    """A parameter clipped to ``[-bound, bound]``, with gradient as if it were not, so that it can come back.
+
+    Example:
+        >>> x = torch.tensor([3.0], requires_grad=True)
+        >>> y = bounded(x, 2.0)
+        >>> y.detach(), torch.autograd.grad(y, x)
+        (tensor([2.]), (tensor([1.]),))
+    """
+    return learned + (learned.clamp(-bound, bound) - learned).detach()

@@ -113,9 +113,9 @@ class Calibrate(Weighting):
 
     def _measure(self, ledger: Ledger, lesson: Lesson, own: Tensor, *, shared: bool) -> tuple[Tensor, Tensor]:
         """The sums and counts of batch means with this batch added, where a row still needs it."""
-        losses = ledger.losses.detach().float().clamp(max=1e12)
+        losses = ledger.losses.detach().float()
         finite = losses.isfinite()
-        mean = torch.where(finite, losses, 0.0).sum(1) / finite.sum(1).clamp(min=1)
+        mean = torch.where(finite, losses.clamp(max=1e12), 0.0).sum(1) / finite.sum(1).clamp(min=1)
         usable = (mean > 0) & (~own | lesson.batch.labelled.any())
         seen = torch.stack([torch.where(usable, mean, 0.0), usable.float()])
         if shared and dist.is_available() and dist.is_initialized():

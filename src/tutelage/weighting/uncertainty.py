@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
 
-from .base import Weighting, silence
+from .base import Weighting, bounded, silence
 
 
 class Uncertainty(Weighting):
@@ -57,17 +57,14 @@ class Uncertainty(Weighting):
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """The weights of this step, ``[K, B]``, with gradient into the log-variances."""
         weights = ledger.losses.new_ones(len(ledger.rows))
-        weights[self._weighed] = (0.5 * (-self._log_variance()).exp()).to(weights.dtype)
+        weights[self._weighed] = (0.5 * (-bounded(self.log_variance, self.bound)).exp()).to(weights.dtype)
         return silence(weights[:, None], ledger)
 
     def penalty(self) -> Tensor | float:
         """Half the sum of the log-variances."""
-        return self._log_variance().sum() / 2
+        return bounded(self.log_variance, self.bound).sum() / 2
 
     @torch.no_grad()
     def after_step(self, probe: Probe | None = None) -> None:
         """Bring log-variances that left the bound back to it."""
         self.log_variance.clamp_(-self.bound, self.bound)
-
-    def _log_variance(self) -> Tensor:
-        return self.log_variance.clamp(-self.bound, self.bound)
