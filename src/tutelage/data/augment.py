@@ -1,7 +1,7 @@
 """Augmentation of a batch of pictures as a pure function of (seed, index, view).
 
-Each random number is hashed from the seed, the sample's index, its view and the number of the draw (`draws`), so a
-picture does not depend on its batch, its worker or the machine, and one operation does not move the draws of another.
+Each random number is hashed from the seed, the sample's index, its view and the number of the draw (`draws`),
+so a picture does not depend on its batch or its worker, and one operation does not move the draws of another.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Augment:
         ValueError: A negative amount.
 
     Reference:
-        Cutout: DeVries & Taylor 2017, arXiv:1708.04552. Black is the raw value 0; the paper fills normalised pictures with 0.
+        Cutout: DeVries & Taylor 2017, arXiv:1708.04552; they fill normalised pictures with 0, we raw ones.
 
     Example:
         >>> pictures = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4)
@@ -105,9 +105,9 @@ class Augment:
 def defaults(shape: tuple[int, int, int], *, seed: int = 0) -> Augment:
     """The usual augmentation for pictures of this shape.
 
-    A random crop after padding by an eighth of the shorter side, and a flip for colour pictures. Grey pictures are taken
-    for digits or letters, which a flip would turn into something else; for colour pictures with a left and a right
-    (street numbers, road signs) set `flip` to False yourself.
+    A random crop after padding by an eighth of the shorter side, and a flip for colour pictures. Grey ones
+    are taken for digits or letters, which a flip would turn into something else; for colour pictures with a left
+    and a right (street numbers, road signs) set `flip` to False yourself.
 
     Args:
         shape: Channels, height and width.
@@ -139,12 +139,10 @@ def _rotate(pictures: Tensor, degrees: Tensor) -> Tensor:
     height, width = pictures.shape[2:]
     angle = (degrees * (math.pi / 180)).float()
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    # affine_grid measures both sides as 2: the ratio keeps the rotation rigid on a picture that is not square.
-    rows = [
-        torch.stack([cos, -sin * height / width, zero], 1),
-        torch.stack([sin * width / height, cos, zero], 1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, 1), list(pictures.shape), align_corners=False)
+    # affine_grid measures both sides as 2: the ratios keep the rotation rigid on an oblong picture.
+    x = torch.stack([cos, -sin * height / width, zero], 1)
+    y = torch.stack([sin * width / height, cos, zero], 1)
+    grid = F.affine_grid(torch.stack([x, y], 1), list(pictures.shape), align_corners=False)
     turned = F.grid_sample(pictures.float(), grid, align_corners=False)
     return _as(pictures, turned)
 

@@ -1,7 +1,7 @@
 """Random numbers that are a function of what they are for, not of what was drawn before.
 
-A draw hashes a seed and a few counters (sample, view, epoch, …) with the mixing step of SplitMix64. There is no
-state: the same counters give the same number on every machine, in every process and in any batch.
+A draw hashes a seed and a few counters (sample, view, epoch, …) with the mixing step of SplitMix64. There is
+no state: the same counters give the same number on every machine, in every process and in any batch.
 """
 
 import torch
@@ -23,7 +23,7 @@ def draws(seed: int, *counters: Tensor | int) -> Tensor:
         int64, shaped like the counters together; uniform over all 64-bit values.
 
     Reference:
-        Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators": the 64-bit mixing function,
+        Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators": the 64-bit mixing,
         in the variant known as SplitMix64, chained over the counters.
 
     Example:

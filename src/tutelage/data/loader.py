@@ -22,9 +22,9 @@ _ORDER, _VIEW = range(2)
 class Loader:
     """Gives the batches of a slice; batch (epoch, step) is the same whatever came before it.
 
-    Setting `epoch` and `start` and iterating gives the batches `start` … ``len(loader) - 1`` of that epoch, so a
-    run that resumes in the middle of an epoch sees what it would have seen. A *round* is one pass over the drawn
-    samples, in an order of its own; an epoch is one round, or several where `steps_per_epoch` asks for more.
+    Setting `epoch` and `start` and iterating gives the batches `start` … ``len(loader) - 1`` of that epoch,
+    so a run that resumes in the middle of an epoch sees what it would have seen. A *round* is one pass over
+    the samples, in an order of its own; an epoch is one round, or several if `steps_per_epoch` asks for more.
 
     Args:
         slice: What to draw from.
@@ -86,8 +86,8 @@ class Loader:
                 raise DataError(f"expected {name} of 1 or more, found {value}.")
         if self.batch_size % self.world or not 0 <= self.rank < self.world:
             raise DataError(
-                f"expected a batch_size that {self.world} processes share evenly and a rank below that, found "
-                f"batch_size {self.batch_size} and rank {self.rank}. Choose a multiple of {self.world}."
+                f"expected a batch_size that {self.world} processes share evenly and a rank below that, "
+                f"found batch_size {self.batch_size} and rank {self.rank}. Choose a multiple of {self.world}."
             )
         drawn = len(self._drawn)
         repeats = self.labelled_only and self.steps_per_epoch is not None and drawn > 0

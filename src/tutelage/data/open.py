@@ -1,7 +1,11 @@
 """Open a data set for classification: recognise it, check it, cut it into slices that share no sample."""
 
+import importlib
 import os
-from collections.abc import Mapping
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,37 +15,60 @@ from tutelage.errors import DataError
 
 from .cut import stratified
 from .digits import digits
+from .image_folder import image_folder
+from .own import own
+from .parquet import parquet
 from .slices import Slice, Splits
 from .source import Source
+from .torchvision_set import PREFIX, torchvision_set
 
 
 def names() -> dict[str, str]:
     """The data sources there are: how each is written, and what it is."""
     return {
-        "digits": "scikit-learn's handwritten digits, 1,797 grey pictures of 8x8, 10 classes; needs no file",
+        "digits": "scikit-learn's handwritten digits: 1,797 grey pictures of 8x8, 10 classes; needs no file",
+        "FOLDER (ImageFolder)": "CLASS/PICTURE, or train/CLASS/PICTURE with val/ and test/ beside it",
+        "FOLDER (parquet)": "Hugging Face parquet with the columns image and label, split by file name",
+        "torchvision/NAME": "a data set of torchvision.datasets that lies under root; nothing is downloaded",
+        "PACKAGE.MODULE:NAME": "your function that returns a Dataset, or a mapping of splits to Datasets",
     }
 
 
 def open_data(
     source: str | os.PathLike[str] | Dataset[Any] | Mapping[str, Dataset[Any]],
     *,
+    image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
     selection: float = 0.1,
     guard: float = 0.0,
     test: float = 0.2,
     limit: int | float | None = None,
     labels: int | float | None = None,
+    max_bad: int | float = 0.01,
+    in_memory: bool | None = None,
+    root: str | os.PathLike[str] = "data",
+    allow_import: Sequence[str] = (),
 ) -> Splits:
     """Open a data set.
 
+    A validation split the source brings is the selection slice. What it does not bring is cut from the
+    training set, each class in proportion. Pictures that cannot be read are in no slice.
+
     Args:
-        source: What to open; `names` lists the ways to write it.
+        source: What to open, as listed by `names`; or your own `Dataset` of (picture, label), or a mapping
+            with ``"train"`` and, if there are any, ``"validation"`` and ``"test"``.
+        image_size: Height and width to bring all pictures to; by default the size they have, and where sizes
+            differ 64 (median of the shorter sides below 100) or 224.
         seed: Another seed cuts other slices.
-        selection: Share of the training set held out for selection, where the source brings no validation split.
+        selection: Share of the training set held out for selection, if the source brings no validation split.
         guard: Share of the training set held out for the guard.
-        test: Share of everything held out as test, where the source brings no test split.
-        limit: Training samples to keep, each class in proportion: a number, or a share if a float.
-        labels: Training samples that keep their label, each class in proportion; the others become unlabelled.
+        test: Share of everything held out as test, if the source brings no test split.
+        limit: Training samples to keep, each class in proportion; a number, or a share if a float.
+        labels: Training samples that keep their label, each class in proportion; the others lose theirs.
+        max_bad: How many pictures may be unreadable: a number, or a share if a float.
+        in_memory: Whether to hold all pictures decoded; by default if that takes less than 2 GB.
+        root: Where torchvision keeps its data sets.
+        allow_import: Packages that may be imported for a source written ``package.module:name``.
 
     Returns:
         The slices, with the guess and the notes to show to people.
@@ -57,22 +84,78 @@ def open_data(
     for name, share in {"selection": selection, "guard": guard, "test": test}.items():
         if not 0 <= share < 1:
             raise DataError(f"expected {name} to be a share of the samples in [0, 1), found {share}.")
-    found = _find(source)
+    options = {"image_size": image_size, "in_memory": in_memory}
+    found = _find(source, root=root, allow_import=allow_import, max_bad=max_bad, options=options)
     _refuse_one_class(found)
     return _cut(found, seed, {"test": test, "selection": selection, "guard": guard}, limit, labels)
 
 
-def _find(source: Any) -> Source:
-    if source == "digits":
+def _find(
+    source: Any,
+    *,
+    root: str | os.PathLike[str],
+    allow_import: Sequence[str],
+    max_bad: int | float,
+    options: Mapping[str, Any],
+) -> Source:
+    if isinstance(source, Mapping) or not isinstance(source, (str, os.PathLike)):
+        return own(source, **options)
+    written = os.fspath(source)
+    path = pathlib.Path(written)
+    if written == "digits":
         return digits()
-    raise DataError(f"expected one of {', '.join(names())}; found {source!r}.")
+    if path.exists():
+        return _folder(path, max_bad=max_bad, **options)
+    if written.startswith(PREFIX):
+        return torchvision_set(written, root, **options)
+    if re.fullmatch(r"\w+(\.\w+)*:\w+", written):
+        return own(_imported(written, allow_import), name=written, **options)
+    raise DataError(f"expected a folder that exists, or one of {', '.join(names())}; found {written!r}.")
+
+
+def _folder(path: pathlib.Path, **options: Any) -> Source:
+    if path.is_dir() and not any(path.iterdir()):
+        raise DataError(f"expected a data set in {path}, found an empty folder.")
+    found = parquet(path, **options) if path.is_dir() or path.suffix == ".parquet" else None
+    if found is None and path.is_dir():
+        found = image_folder(path, **options)
+    if found is None:
+        raise DataError(
+            f"expected a known layout in {path}, found {_contents(path)}. Known are: "
+            + "; ".join(f"{name}: {what}" for name, what in names().items() if name.startswith("FOLDER"))
+        )
+    return found
+
+
+def _contents(path: pathlib.Path) -> str:
+    """What lies in a folder, in a few words."""
+    if path.is_file():
+        return f"a file of type {path.suffix or 'unknown'}"
+    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    kinds = Counter(entry.suffix or "no suffix" for entry in path.rglob("*") if entry.is_file())
+    told = [f"{count:,} files {kind}" for kind, count in kinds.most_common(4)] or ["no files"]
+    return ", ".join(told) + (f" and the folders {', '.join(folders[:6])}" if folders else "")
+
+
+def _imported(written: str, allow_import: Sequence[str]) -> Any:
+    module, name = written.split(":")
+    package = module.split(".")[0]
+    if package not in allow_import:
+        raise DataError(
+            f"expected leave to import {package!r} for {written}, found "
+            f"{', '.join(map(repr, allow_import)) or 'none'}. Allow it with --allow-import {package}."
+        )
+    try:
+        return getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"expected to find {written}: {error}.") from error
 
 
 def _refuse_one_class(found: Source) -> None:
     train = found.parts["train"]
-    present = train.labels[train.labelled].unique()
+    present = sorted(set(train.labels[train.labelled].tolist()))
     if len(train.classes) < 2 or len(present) == 1:
-        only = [train.classes[int(label)] for label in present]
+        only = [train.classes[label] for label in present]
         raise DataError(
             f"expected at least two classes in {found.name}, found {', '.join(map(repr, only)) or 'none'}. "
             f"Classification needs something to tell apart."

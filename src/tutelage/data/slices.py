@@ -133,10 +133,11 @@ class Slice(Dataset[dict[str, Tensor]]):
             )
         wrong = ((self.labels < UNLABELLED) | (self.labels >= len(self.classes))).nonzero().flatten()
         if len(wrong):
+            label, sample = int(self.labels[wrong[0]]), int(self.index[wrong[0]])
             raise DataError(
-                f"expected labels 0 to {len(self.classes) - 1} ({len(self.classes)} classes), or -1 for no label; "
-                f"found {int(self.labels[wrong[0]])} at sample {int(self.index[wrong[0]])}, {len(wrong):,} such "
-                f"labels in all. Mend the labels or the list of classes."
+                f"expected labels 0 to {len(self.classes) - 1} ({len(self.classes)} classes), or -1 for none; "
+                f"found {label} at sample {sample}, {len(wrong):,} such in all. "
+                f"Mend the labels or the list of classes."
             )
 
     def __len__(self) -> int:

@@ -1,8 +1,12 @@
 """What a reader of one layout hands over: the parts a data set brings, before anything is cut."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+
+from .encoded import Encoded, open_encoded
 from .slices import Slice
 
 
@@ -21,3 +25,52 @@ class Source:
     layout: str
     parts: Mapping[str, Slice]
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One part of a data set of encoded pictures.
+
+    Args:
+        encoded: The pictures.
+        labels: The class of each; -1 where it is not known.
+    """
+
+    encoded: Encoded
+    labels: Sequence[int]
+
+
+def from_encoded(
+    name: str,
+    layout: str,
+    listed: Mapping[str, Listed],
+    classes: Sequence[str],
+    notes: Sequence[str] = (),
+    **options: Any,
+) -> Source:
+    """Open the pictures of all parts together, so that they get one shape, and leave out the unreadable.
+
+    Args:
+        name: As for `Source`.
+        layout: As for `Source`.
+        listed: The parts, as for `Source`.
+        classes: Names of the classes.
+        notes: As for `Source`.
+        options: For `open_encoded`.
+
+    Returns:
+        The source. An unreadable picture keeps its number: the others are numbered as if it were there.
+    """
+    encoded = Encoded(
+        [name for part in listed.values() for name in part.encoded.names],
+        [content for part in listed.values() for content in part.encoded.contents],
+    )
+    labels = torch.tensor([label for part in listed.values() for label in part.labels])
+    index = torch.cat([torch.arange(len(part.labels)) for part in listed.values()])
+    opened = open_encoded(encoded, **options)
+    whole = Slice(opened.pictures, labels, classes, index=index)
+    parts, first = {}, 0
+    for part, members in listed.items():
+        here = torch.arange(first, first + len(members.labels))
+        parts[part], first = whole.select(here[opened.readable[here]]), first + len(here)
+    return Source(name, layout, parts, [*notes, *opened.notes])

@@ -1,0 +1,122 @@
+"""Folders named after their class, with or without a folder for each split above them."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tutelage.errors import DataError
+
+from .encoded import Encoded
+from .source import Listed, Source, from_encoded
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_SPLITS = {
+    "train": ("train", "training"),
+    "selection": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_PAIRED = {
+    "images",
+    "masks",
+    "labels",
+    "annotations",
+    "jpegimages",
+    "imagesets",
+    "hr",
+    "lr",
+    "inputs",
+    "targets",
+}
+
+
+def image_folder(root: pathlib.Path, **options: Any) -> Source | None:
+    """``CLASS/PICTURE``, or ``train/CLASS/PICTURE`` with ``val`` and ``test`` beside it where they exist.
+
+    Args:
+        root: The folder.
+        options: For `open_encoded`.
+
+    Returns:
+        The data set; None if this is another layout. Classes are in alphabetical order.
+
+    Raises:
+        DataError: The folders of the splits differ, a class has no picture, or the folders are not classes.
+    """
+    splits = _splits(root)
+    layout = (
+        f"ImageFolder with {', '.join(path.name for path in splits.values())}" if splits else "ImageFolder"
+    )
+    found, notes = {}, []
+    for split, folder in (splits or {"train": root}).items():
+        classes = {path.name: _pictures(path) for path in _folders(folder)}
+        loose = sum(_is_picture(path) for path in folder.iterdir())
+        if loose:
+            notes.append(
+                f"{folder.name}/: {loose:,} pictures outside class folders have no label and are left out."
+            )
+        if any(classes.values()):
+            found[split] = classes
+    if "train" not in found:
+        return None
+    _refuse_pairs(root, found["train"])
+    _refuse_differing(root, found)
+    names = sorted(found["train"])
+    listed = {split: _listed(root, classes, names) for split, classes in found.items()}
+    return from_encoded(f"{root.name}/", layout, listed, names, notes, **options)
+
+
+def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    there = {path.name.lower(): path for path in _folders(root)}
+    splits = {split: there[name] for split, known in _SPLITS.items() for name in known if name in there}
+    return splits if "train" in splits else {}
+
+
+def _folders(root: pathlib.Path) -> list[pathlib.Path]:
+    hidden = (".", "__")
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(hidden))
+
+
+def _pictures(folder: pathlib.Path) -> list[pathlib.Path]:
+    walk = os.walk(folder, followlinks=True)
+    files = (pathlib.Path(where) / name for where, _, names in walk for name in names)
+    return sorted(path for path in files if _is_picture(path))
+
+
+def _is_picture(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _listed(root: pathlib.Path, classes: Mapping[str, list[pathlib.Path]], names: list[str]) -> Listed:
+    files = [path for name in names for path in classes[name]]
+    labels = [label for label, name in enumerate(names) for _ in classes[name]]
+    return Listed(Encoded([path.relative_to(root).as_posix() for path in files], files), labels)
+
+
+def _refuse_pairs(root: pathlib.Path, classes: Mapping[str, object]) -> None:
+    if {name.lower() for name in classes} <= _PAIRED:
+        raise DataError(
+            f"expected folders named after classes in {root}, found {', '.join(sorted(classes))}: these hold "
+            f"parts of one sample (pictures, masks, boxes), not classes. Only classification can be opened."
+        )
+
+
+def _refuse_differing(root: pathlib.Path, found: Mapping[str, Mapping[str, list[pathlib.Path]]]) -> None:
+    train = found["train"]
+    for split, classes in found.items():
+        missing, more = sorted(train.keys() - classes), sorted(classes.keys() - train)
+        if missing or more:
+            raise DataError(
+                f"expected the same class folders in the training and the {split} set of {root}, found "
+                f"{_told(more)} only in {split} and {_told(missing)} only in training. Rename or remove some."
+            )
+        empty = sorted(name for name, pictures in classes.items() if not pictures)
+        if empty:
+            raise DataError(
+                f"expected pictures in every class folder of {root}, found none in {_told(empty)} ({split}). "
+                f"Pictures end in {', '.join(sorted(SUFFIXES))}. Remove the folder, or add pictures."
+            )
+
+
+def _told(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "") if names else "none"

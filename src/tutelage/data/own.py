@@ -1,0 +1,196 @@
+"""Your own `torch.utils.data.Dataset` of (picture, label)."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tutelage.errors import DataError, close_names
+
+from .encoded import HELD, Shape, fit, from_pil
+from .slices import Held, Pictures, Slice, refuse_not_finite
+from .source import Source
+
+_PARTS = {
+    "train": "train",
+    "selection": "selection",
+    "validation": "selection",
+    "val": "selection",
+    "test": "test",
+}
+
+
+class Asked:
+    """The pictures of a data set that is asked for them each time.
+
+    Args:
+        dataset: Gives (picture, label).
+        size: Height and width to bring the pictures to; None leaves them as they are.
+    """
+
+    in_memory = False
+
+    def __init__(self, dataset: Any, size: tuple[int, int] | None) -> None:
+        self._dataset, self._size = dataset, size
+        first = _picture(dataset[0], 0, size)
+        self.shape: Shape = (first.shape[0], first.shape[1], first.shape[2])
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def gather(self, positions: Tensor) -> Tensor:
+        """The pictures at these positions."""
+        if not len(positions):
+            return torch.empty(0, *self.shape, dtype=torch.uint8)
+        pictures = [_picture(self._dataset[number], number, self._size) for number in positions.tolist()]
+        for number, picture in zip(positions.tolist(), pictures, strict=True):
+            _refuse_shape(picture, number, self.shape)
+        stacked = torch.stack(pictures)
+        if stacked.is_floating_point():
+            refuse_not_finite(stacked)
+        return stacked
+
+    def digest(self, positions: Tensor) -> bytes:
+        """A hash of the data set's type and of up to 64 pictures, evenly spaced."""
+        kind = type(self._dataset)
+        told = hashlib.sha256(
+            f"{kind.__module__}.{kind.__qualname__} {self.shape} {positions.tolist()}".encode()
+        )
+        told.update(self.gather(positions[:: max(1, len(positions) // 64)][:64]).numpy().tobytes())
+        return told.digest()
+
+
+def own(
+    datasets: Dataset[Any] | Mapping[str, Dataset[Any]],
+    *,
+    name: str | None = None,
+    image_size: int | tuple[int, int] | None,
+    in_memory: bool | None,
+) -> Source:
+    """A data set, or one for each split.
+
+    Each sample is (picture, label): the picture a tensor ``[C, H, W]`` or ``[H, W]`` (uint8, or float in
+    [0, 1]), a NumPy array ``[H, W, C]`` or ``[H, W]``, or a Pillow image; the label a class number, -1 if it
+    is not known. Pictures that fit in memory are read once: leave random transforms to `Augment`. Class names
+    are read from the attribute ``classes``, labels of pictures that do not fit from ``targets``.
+
+    Args:
+        datasets: The training set; or a mapping with ``"train"`` and, if there are any, ``"validation"`` and
+            ``"test"``.
+        name: What to call it.
+        image_size: Height and width to bring uint8 pictures to.
+        in_memory: Whether to hold the pictures; by default if that takes less than `HELD` bytes.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: A sample is not such a pair, pictures differ in shape, or there is no training set.
+    """
+    given = datasets if isinstance(datasets, Mapping) else {"train": datasets}
+    for part in given:
+        if part not in _PARTS:
+            raise DataError(
+                f"expected the splits train, validation and test, found {part!r}. {close_names(part, _PARTS)}"
+            )
+    if "train" not in given:
+        raise DataError(f"expected a 'train' data set, found {', '.join(map(repr, given)) or 'nothing'}.")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    read = {_PARTS[part]: _read(part, dataset, size, in_memory) for part, dataset in given.items()}
+    classes = _classes(given, read["train"][1])
+    parts = {part: Slice(pictures, labels, classes) for part, (pictures, labels) in read.items()}
+    shape = parts["train"].shape
+    for part, members in parts.items():
+        if members.shape != shape:
+            raise DataError(
+                f"expected pictures of one shape, found {shape} in train and {members.shape} in {part}. "
+                f"Pass image_size, or make them alike."
+            )
+    kind = type(given["train"]).__name__
+    return Source(name or kind, "your own data set", parts)
+
+
+def _read(
+    part: str, dataset: Any, size: tuple[int, int] | None, in_memory: bool | None
+) -> tuple[Pictures, Tensor]:
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            f"expected a {part} data set with a length and numbered samples, found {type(dataset).__name__}."
+        )
+    if len(dataset) == 0:
+        raise DataError(f"expected samples in the {part} data set, found none.")
+    asked = Asked(dataset, size)
+    first = asked.gather(torch.tensor([0]))
+    held = first.nbytes * len(dataset) < HELD if in_memory is None else in_memory
+    targets = getattr(dataset, "targets", None)
+    if not held and targets is not None and len(targets) == len(dataset):
+        return asked, torch.tensor([_label(label, n) for n, label in enumerate(targets)])
+    pictures = torch.empty(len(dataset) if held else 0, *asked.shape, dtype=first.dtype)
+    labels = torch.empty(len(dataset), dtype=torch.int64)
+    for number in range(len(dataset)):
+        sample = dataset[number]
+        picture = _picture(sample, number, size)
+        _refuse_shape(picture, number, asked.shape)
+        labels[number] = _label(sample[1], number)
+        if held:
+            pictures[number] = picture
+    return (Held(pictures) if held else asked), labels
+
+
+def _picture(sample: Any, number: int, size: tuple[int, int] | None) -> Tensor:
+    """The picture of a sample, uint8 or float32 ``[C, H, W]``."""
+    if not isinstance(sample, (tuple, list)) or len(sample) < 2:
+        raise DataError(
+            f"expected samples (picture, label), found {type(sample).__name__} at sample {number}."
+        )
+    given = sample[0]
+    if hasattr(given, "convert"):
+        given = from_pil(given)
+    elif not isinstance(given, Tensor):
+        array = torch.as_tensor(given)
+        given = array.permute(2, 0, 1) if array.ndim == 3 else array
+    picture: Tensor = given[None] if given.ndim == 2 else given
+    if picture.ndim != 3 or not (picture.dtype == torch.uint8 or picture.is_floating_point()):
+        raise DataError(
+            f"expected a picture as uint8 or float [C, H, W], found {picture.dtype} {list(picture.shape)} at "
+            f"sample {number}. Convert it in your data set."
+        )
+    if picture.dtype != torch.uint8:
+        return picture.float()
+    return fit(picture, (len(picture), *size)) if size else picture
+
+
+def _refuse_shape(picture: Tensor, number: int, shape: Shape) -> None:
+    if picture.shape != shape:
+        raise DataError(
+            f"expected pictures of one shape, found {shape} at sample 0 and {tuple(picture.shape)} at sample "
+            f"{number}. Pass image_size, or make them alike in your data set."
+        )
+
+
+def _label(given: Any, number: int) -> int:
+    value = given.item() if isinstance(given, Tensor) and given.numel() == 1 else given
+    try:
+        label = int(value)
+        if label == value:
+            return label
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"expected a class number as label, found {given!r} at sample {number}.")
+
+
+def _classes(given: Mapping[str, Any], labels: Tensor) -> tuple[str, ...]:
+    named = {
+        part: tuple(map(str, getattr(dataset, "classes", None) or ())) for part, dataset in given.items()
+    }
+    train = named["train"]
+    for part, names in named.items():
+        if names and train and names != train:
+            raise DataError(
+                f"expected the same classes in all splits, found {', '.join(train[:8])} in train and "
+                f"{', '.join(names[:8])} in {part}."
+            )
+    return train or tuple(str(label) for label in range(int(labels.max()) + 1))
