@@ -6,10 +6,11 @@ both classifiers. The result is deterministic and meant to be read and edited.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import log2
+from typing import Any
 
 from torch import nn
 
@@ -124,7 +125,7 @@ def connect(student: Site, teacher: Site) -> tuple[str, ...]:
     if names is None:
         raise RecipeError(
             f"the student's tap {student.name!r}, {_described(student)}, cannot be connected to the "
-            f"teacher's {teacher.name!r}, {_described(teacher)}. Take other taps (tutelage inspect MODEL), or "
+            f"teacher's {teacher.name!r}, {_described(teacher)}. Take other taps (tutelage inspect MODEL) or "
             "name a connector."
         )
     return names
@@ -144,7 +145,7 @@ def build(pair: Pair) -> nn.Sequential:
     """
     parts = [getattr(connectors, name.capitalize())() for name in pair.connector]
     wire = connectors.chain(*parts)
-    bind: Callable[..., None] = wire.bind
+    bind: Any = wire.bind
     bind(pair.student_shape, pair.teacher_shape, None)
     return wire
 
