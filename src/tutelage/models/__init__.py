@@ -1,7 +1,25 @@
-"""Finding a model by its string, and the nets that other libraries do not carry."""
+"""Finding a model by its string, filling it, keeping it, and the nets that other libraries do not carry."""
 
 from . import cifar
+from .cost import latency, macs, parameters
 from .find import Named, find, names, parse
+from .fingerprint import fingerprint
+from .folder import load, save
 from .preprocess import Preprocess
+from .weights import load_weights
 
-__all__ = ["Named", "Preprocess", "cifar", "find", "names", "parse"]
+__all__ = [
+    "Named",
+    "Preprocess",
+    "cifar",
+    "find",
+    "fingerprint",
+    "latency",
+    "load",
+    "load_weights",
+    "macs",
+    "names",
+    "parameters",
+    "parse",
+    "save",
+]

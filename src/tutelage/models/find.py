@@ -4,15 +4,18 @@ import contextlib
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..errors import InputError, UnknownName, close_names
-from . import cifar
+from ..errors import InputError, MissingExtra, ModelError, UnknownName, close_names
+from .folder import is_folder, load, read_config
+from .live import adopt, carry
 from .preprocess import Preprocess
+from .sources import LIBRARIES, Offer, Wish, factory
+from .weights import fill, load_weights
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,15 @@ def parse(text: str) -> Named:
     Example:
         >>> parse("big=cifar/resnet56@big.safetensors")
         Named(name='big', source='cifar/resnet56', weights='big.safetensors')
-        >>> parse("timm/resnet50.a1_in1k").name, parse("runs/wide/student").name, parse("mylab.nets:tiny").name
-        ('resnet50_a1_in1k', 'wide', 'tiny')
+        >>> [parse(text).name for text in ("timm/resnet50.a1_in1k", "runs/wide/student", "mylab.nets:tiny")]
+        ['resnet50_a1_in1k', 'wide', 'tiny']
     """
     found = re.fullmatch(r"(?:(?P<name>[^=/@:]*)=)?(?P<source>[^@]+)(?:@(?P<weights>.+))?", text.strip())
     if found is None:
         raise InputError(f"expected a model as [NAME=]MODEL[@WEIGHTS], found {text!r}.")
     name = found["name"] if found["name"] is not None else _slug(found["source"])
     if not re.fullmatch(r"[\w-]+", name):
-        raise InputError(
-            f"expected a name of letters, digits, _ and - before '=', found {name!r} in {text!r}."
-        )
+        raise InputError(f"expected a name of letters, digits, _ and - for {text!r}, found {name!r}.")
     return Named(name, found["source"], found["weights"])
 
 
@@ -66,40 +67,201 @@ def find(
     in_channels: int = 3,
     input_size: tuple[int, int] | None = None,
     weights: str | pathlib.Path | None = None,
+    new_classifier: bool = False,
+    arguments: Mapping[str, Any] | None = None,
     allow_import: Sequence[str] = (),
     seed: int | None = None,
-    arguments: Mapping[str, Any] | None = None,
 ) -> nn.Module:
+    """The model a string stands for. Nothing is fetched from the network.
+
+    It carries ``model.preprocess`` (its own normalisation and size) and ``model.origin`` (how to build it
+    again). A model keeps the size of the user's pictures where its architecture takes it, as it is or built
+    for it; otherwise its preprocess resizes.
+
+    Args:
+        source: ``cifar/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``hf/NAME`` (a model type, or a local
+            folder with config.json), ``package.module:factory``, a run folder or its ``student/``, or a
+            live module.
+        num_classes: Columns of the output; None: the library's default, or what a folder says.
+        in_channels: Channels of the user's pictures.
+        input_size: Their height and width, where known.
+        weights: A file for `load_weights`.
+        new_classifier: Where weights or folder are for other classes, start with a new classifier.
+        arguments: Further arguments for the library's own constructor or configuration.
+        allow_import: Top packages that may be imported for ``package.module:factory``.
+        seed: Initial weights depend on it alone, and torch's global generator stays as it was.
+
+    Returns:
+        The model, in training mode. A live module is returned itself, unless it answers with a record.
+
+    Raises:
+        UnknownName: There is no such model.
+        InputError: A factory's package is not allowed.
+        ModelError: The model cannot be built, or its weights do not fit.
+        MissingExtra: The library is not installed.
+
+    Example:
+        >>> model = find("cifar/resnet8", num_classes=5, in_channels=1, seed=0)
+        >>> model.origin["arguments"]
+        {'num_classes': 5, 'in_channels': 1}
+        >>> model(model.preprocess(torch.rand(2, 1, 8, 8))).shape
+        torch.Size([2, 5])
+    """
+    wish = Wish(num_classes, in_channels, input_size, dict(arguments or {}))
     if isinstance(source, nn.Module):
-        return adopt(source, in_channels=in_channels)
-    library, _, name = source.partition("/")
-    if library != "cifar":
-        raise UnknownName(f"there is no model {source!r}. {close_names(source, names())}")
-    if name not in cifar.__all__:
-        raise UnknownName(f"there is no model {source!r}. {close_names(source, names())}")
-    with _seeded(seed):
-        model: nn.Module = getattr(cifar, name)(num_classes=num_classes or 10, in_channels=in_channels)
+        model = adopt(source, in_channels=in_channels)
+    elif source.partition("/")[0] in LIBRARIES:
+        return _from_library(source, wish, weights, new_classifier=new_classifier, seed=seed)
+    elif is_folder(source):
+        return _from_folder(
+            source, wish, weights, new_classifier=new_classifier, allow_import=allow_import, seed=seed
+        )
+    elif ":" in source:
+        with _seeded(seed):
+            model = _from_factory(source, wish, allow_import)
+    else:
+        raise UnknownName(_unknown(source))
     if weights is not None:
-        from safetensors.torch import load_file
-
-        model.load_state_dict(load_file(weights))
-    return model
-
-
-def adopt(model: nn.Module, *, in_channels: int = 3) -> nn.Module:
-    """Give a live module the two things every model carries, where it lacks them."""
-    kind = type(model)
-    if getattr(model, "preprocess", None) is None:
-        model.__dict__["preprocess"] = Preprocess.identity(in_channels)
-    if getattr(model, "origin", None) is None:
-        name = f"{kind.__module__}:{kind.__qualname__}"
-        model.__dict__["origin"] = {"library": "module", "name": name, "arguments": {}, "weights": None}
+        _load(model, weights, new_classifier=new_classifier)
     return model
 
 
 def names(prefix: str = "") -> list[str]:
-    """Models that can be found by name and start with `prefix`."""
-    return sorted(name for name in (f"cifar/{net}" for net in cifar.__all__) if name.startswith(prefix))
+    """Models that can be found by name, of our own and of the libraries that are installed.
+
+    Args:
+        prefix: Only names that start with it; one such as ``cifar/`` spares importing the others.
+
+    Returns:
+        Sorted names.
+
+    Example:
+        >>> names("cifar/wrn")
+        ['cifar/wrn_16_2', 'cifar/wrn_40_2']
+    """
+    wanted = {
+        word: source
+        for word, source in LIBRARIES.items()
+        if f"{word}/".startswith(prefix) or prefix.startswith(f"{word}/")
+    }
+    known = (f"{word}/{name}" for word, source in wanted.items() for name in source.names())
+    return sorted(name for name in known if name.startswith(prefix))
+
+
+def _from_library(
+    text: str, wish: Wish, weights: str | pathlib.Path | None, *, new_classifier: bool, seed: int | None
+) -> nn.Module:
+    word, _, name = text.partition("/")
+    source = LIBRARIES[word]
+    offer = source.offer(name, wish)
+    problems: list[Exception] = []
+    for arguments, size in _plans(offer, wish):
+        try:
+            with _seeded(seed):
+                model = source.build(offer.name, arguments)
+            origin = {"library": word, "name": offer.name, "arguments": dict(arguments), "weights": None}
+            carry(model, replace(offer.preprocess, size=size), origin)
+            if offer.state is not None and weights is None:
+                _note(model, name, fill(model, offer.state(), origin=name, new_classifier=new_classifier))
+            if weights is not None:
+                _load(model, weights, new_classifier=new_classifier)
+            if wish.input_size is not None:
+                _try(model, wish)
+            return model
+        except (UnknownName, MissingExtra):
+            raise
+        except Exception as error:  # a library may refuse a size with any kind of error
+            problems.append(error)
+    raise _shortest(problems, text)
+
+
+def _plans(offer: Offer, wish: Wish) -> Iterator[tuple[Mapping[str, Any], tuple[int, int] | None]]:
+    """Ways to build a model, best first: its arguments, and what its preprocess resizes to."""
+    if wish.input_size is None:
+        yield offer.arguments, offer.native if offer.fixed else None
+        return
+    if offer.sized and offer.native != wish.input_size:
+        yield {**offer.arguments, **offer.sized, **wish.arguments}, None
+    yield offer.arguments, None
+    if offer.native is not None:
+        yield offer.arguments, offer.native
+
+
+def _try(model: nn.Module, wish: Wish) -> None:
+    """One picture of the user's size, in evaluation mode."""
+    picture = torch.zeros(1, wish.in_channels, *(wish.input_size or ()))
+    training = model.training
+    with torch.no_grad():
+        output = model.eval()(model.__dict__["preprocess"](picture))
+    model.train(training)
+    expected = [1, "classes" if wish.num_classes is None else wish.num_classes]
+    found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if not isinstance(found, list) or len(found) != 2 or wish.num_classes not in (None, found[1]):
+        raise ModelError(f"expected logits {expected} for one picture, found {found}.")
+
+
+def _shortest(problems: Sequence[Exception], text: str) -> ModelError:
+    """The problem of the plan that came closest."""
+    mismatches = [problem for problem in problems if isinstance(problem, ModelError)]
+    if mismatches:
+        return min(mismatches, key=lambda problem: len(str(problem)))
+    reason = (str(problems[-1]).splitlines() or [type(problems[-1]).__name__])[0]
+    error = ModelError(f"{text} cannot be built for this data: {reason}")
+    error.__cause__ = problems[-1]
+    return error
+
+
+def _from_folder(
+    source: str,
+    wish: Wish,
+    weights: str | pathlib.Path | None,
+    *,
+    new_classifier: bool,
+    allow_import: Sequence[str],
+    seed: int | None,
+) -> nn.Module:
+    config = read_config(source)
+    library, classes = config["origin"]["library"], config["num_classes"]
+    if wish.num_classes is None or classes in (None, wish.num_classes):
+        model = load(source, allow_import=allow_import)
+        if weights is not None:
+            _load(model, weights, new_classifier=new_classifier)
+        return model
+    if not new_classifier or library not in LIBRARIES:
+        raise ModelError(
+            f"{source} was trained for {classes} classes, the data has {wish.num_classes}. "
+            "Take a model for these classes, or ask for a new classifier and train it."
+        )
+    # As it was built, but for other classes: sizes and widths stay, whatever the data is.
+    kept = {
+        key: value
+        for key, value in config["origin"]["arguments"].items()
+        if key not in ("num_classes", "num_labels", "id2label", "label2id")
+    }
+    stored = Preprocess.from_dict(config["preprocess"])
+    again = Wish(wish.num_classes, len(stored.mean), None, kept)
+    file = weights or config["folder"] / "model.safetensors"
+    name = f"{library}/{config['origin']['name']}"
+    model = _from_library(name, again, file, new_classifier=True, seed=seed)
+    return carry(model, replace(stored, classes=None), model.__dict__["origin"])
+
+
+def _from_factory(source: str, wish: Wish, allow_import: Sequence[str]) -> nn.Module:
+    wishes = {"num_classes": wish.num_classes, "in_channels": wish.in_channels, "input_size": wish.input_size}
+    arguments = factory.accepted(source, wishes, allow_import=allow_import) | dict(wish.arguments)
+    model = adopt(factory.build(source, arguments, allow_import=allow_import), in_channels=wish.in_channels)
+    origin = {"library": "factory", "name": source, "arguments": arguments, "weights": None}
+    model.__dict__["origin"] = origin
+    return model
+
+
+def _load(model: nn.Module, weights: str | pathlib.Path, *, new_classifier: bool) -> None:
+    _note(model, str(weights), load_weights(model, weights, new_classifier=new_classifier))
+
+
+def _note(model: nn.Module, weights: str, notes: list[str]) -> None:
+    origin = {**model.__dict__["origin"], "weights": pathlib.PurePath(weights).name}
+    model.__dict__["origin"] = {**origin, "notes": notes} if notes else origin
 
 
 @contextlib.contextmanager
@@ -111,6 +273,15 @@ def _seeded(seed: int | None) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def _unknown(source: str) -> str:
+    if pathlib.Path(source).is_dir():
+        return f"{source} is a folder, but holds no student/config.json or config.json of ours."
+    return (
+        f"there is no model {source!r}: expected cifar/NAME, timm/NAME, torchvision/NAME, hf/NAME, "
+        f"package.module:factory or a run folder. {close_names(source, names('cifar/'))}"
+    )
 
 
 def _slug(source: str) -> str:

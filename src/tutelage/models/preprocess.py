@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 LUMA = (0.299, 0.587, 0.114)
 """Share of red, green and blue in a grey picture (ITU-R BT.601)."""
 
@@ -17,8 +19,8 @@ LUMA = (0.299, 0.587, 0.114)
 class Preprocess:
     """Size, channels, normalisation and class order of one model.
 
-    Every model carries one as ``model.preprocess``: teacher and student are handed the same augmented picture and each
-    brings it to its own terms. It holds no parameters and is not part of the state dict.
+    Every model carries one as ``model.preprocess``: teacher and student are handed the same augmented
+    picture and each brings it to its own terms. It has no parameters and is not part of the state dict.
 
     Args:
         mean: Subtracted from each channel; as many numbers as the model has input channels.
@@ -47,6 +49,18 @@ class Preprocess:
                 "Preprocess: expected a mean and a positive std for each channel, "
                 f"found mean={self.mean} and std={self.std}."
             )
+
+    @classmethod
+    def normalising(
+        cls,
+        channels: int,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> "Preprocess":
+        """A mean and std for any number of channels: their averages where it is not the number given."""
+        if len(mean) != channels:
+            mean, std = (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
+        return cls(mean, std)
 
     @classmethod
     def identity(cls, channels: int = 3) -> "Preprocess":

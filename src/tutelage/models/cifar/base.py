@@ -6,8 +6,6 @@ from torch import nn
 
 from ..preprocess import Preprocess
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 class CifarNet(nn.Module):
     """A net for pictures of about 32x32, with stages ``layer1`` … ``layerN`` and a classifier ``linear``.
@@ -18,7 +16,7 @@ class CifarNet(nn.Module):
         in_channels: Channels of the input.
 
     Attributes:
-        preprocess: Normalises with ImageNet's mean and std (their averages where there are not three channels).
+        preprocess: Normalises with ImageNet's mean and std.
         origin: How to build it again.
     """
 
@@ -27,10 +25,7 @@ class CifarNet(nn.Module):
 
     def __init__(self, name: str, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-        if in_channels != 3:
-            mean, std = (sum(mean) / 3,) * in_channels, (sum(std) / 3,) * in_channels
-        self.preprocess = Preprocess(mean, std)
+        self.preprocess = Preprocess.normalising(in_channels)
         arguments = {"num_classes": num_classes, "in_channels": in_channels}
         self.origin = {"library": "cifar", "name": name, "arguments": arguments, "weights": None}
 

@@ -1,0 +1,103 @@
+"""The lines of a model card that say how to load the model without this library."""
+
+from collections.abc import Mapping
+from typing import Any
+
+READ = "from safetensors.torch import load_file"
+FILL = 'model.load_state_dict(load_file("model.safetensors"))'
+
+
+def how_to_load(config: Mapping[str, Any], *, graph: bool) -> str:
+    """A section of Markdown: code that defines ``predict(pictures)``, to be run in the model's folder.
+
+    Args:
+        config: What ``config.json`` holds.
+        graph: Whether there is a ``model.pt2``.
+    """
+    library, name = config["origin"]["library"], config["origin"]["name"]
+    height, width = config["input_size"]
+    pictures = f"float [B, {config['in_channels']}, {height}, {width}] in 0..1"
+    lines = ["## Loading it", ""]
+    if library in ("timm", "torchvision", "hf"):
+        code = [*_build(config), "model.eval()", "", *_predict(config, pictures)]
+        lines += [f"With `torch`, `safetensors` and `{_package(library)}`, in this folder:", ""]
+    elif graph:
+        code = [
+            "import torch",
+            "",
+            'model = torch.export.load("model.pt2").module()',
+            "",
+            "",
+            f"def predict(pictures):  # {pictures}",
+            "    with torch.no_grad():",
+            "        return model(pictures)",
+        ]
+        lines += ["With `torch`, in this folder; normalisation is inside. Open only files you trust.", ""]
+    else:
+        return "\n".join(
+            [
+                *lines,
+                f"`model.safetensors` holds the state dict of `{name}`; build that module and fill it.",
+                "",
+            ]
+        )
+    classes = [f"Classes, in the order of the output: {', '.join(config['classes'])}.", ""]
+    return "\n".join([*lines, "```python", *code, "```", "", *(classes if config["classes"] else [])])
+
+
+def _build(config: Mapping[str, Any]) -> list[str]:
+    """Lines that build the model of a library and fill it."""
+    library, name, arguments = (config["origin"][key] for key in ("library", "name", "arguments"))
+    if library == "hf":
+        return [
+            "import json",
+            "",
+            "import torch",
+            "from safetensors.torch import load_file",
+            "from transformers import AutoConfig, AutoModelForImageClassification",
+            "",
+            'stored = json.load(open("config.json"))["origin"]["arguments"]',
+            f"config = AutoConfig.for_model({name!r}, **stored)",
+            "model = AutoModelForImageClassification.from_config(config)",
+            FILL,
+        ]
+    call = "timm.create_model" if library == "timm" else "torchvision.models.get_model"
+    given = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in arguments.items())])
+    return [
+        *(["import timm", "import torch"] if library == "timm" else ["import torch", "import torchvision"]),
+        READ,
+        "",
+        f"model = {call}({given})",
+        FILL,
+    ]
+
+
+def _predict(config: Mapping[str, Any], pictures: str) -> list[str]:
+    """Lines of a function from pictures to logits."""
+    preprocess, lines = config["preprocess"], [f"def predict(pictures):  # {pictures}"]
+    if (size := preprocess["size"]) is not None and list(size) != list(config["input_size"]):
+        lines += [
+            "    pictures = torch.nn.functional.interpolate(",
+            f'        pictures, {tuple(size)}, mode="bilinear", antialias=True',
+            "    )",
+        ]
+    lines += [
+        f"    mean = torch.tensor({_short(preprocess['mean'])}).view(-1, 1, 1)",
+        f"    std = torch.tensor({_short(preprocess['std'])}).view(-1, 1, 1)",
+        "    with torch.no_grad():",
+        "        logits = model((pictures - mean) / std)" + (".logits" if _is_hf(config) else ""),
+    ]
+    order = preprocess["classes"]
+    return ["", *lines, f"    return logits[:, {order}]" if order else "    return logits"]
+
+
+def _short(values: list[float]) -> list[float]:
+    return [round(value, 6) for value in values]
+
+
+def _is_hf(config: Mapping[str, Any]) -> bool:
+    return bool(config["origin"]["library"] == "hf")
+
+
+def _package(library: str) -> str:
+    return "transformers" if library == "hf" else library

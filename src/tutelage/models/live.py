@@ -1,0 +1,75 @@
+"""A live module, given what every model carries: how to prepare a picture, and how to build it again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ..errors import ModelError
+from .logits import Logits
+from .preprocess import Preprocess
+
+
+def carry(model: nn.Module, preprocess: Preprocess, origin: Mapping[str, Any]) -> nn.Module:
+    """Attach `preprocess` and `origin` as plain attributes."""
+    model.__dict__["preprocess"] = preprocess
+    model.__dict__["origin"] = dict(origin)
+    return model
+
+
+def adopt(model: nn.Module, *, in_channels: int = 3) -> nn.Module:
+    """Give a live module a `preprocess` and an `origin` where it lacks them.
+
+    A model of `timm` gets the normalisation timm states for it; any other is handed pictures as they come.
+
+    Args:
+        model: Any module.
+        in_channels: Channels it takes, where its first convolution does not tell.
+
+    Returns:
+        The module itself; one of `transformers` inside `Logits`.
+
+    Raises:
+        ModelError: It has a `preprocess` of its own that is none of ours.
+    """
+    config = _configuration(model)
+    preprocess, origin = getattr(model, "preprocess", None), getattr(model, "origin", None)
+    if preprocess is not None and not (callable(preprocess) and hasattr(preprocess, "arrange")):
+        raise ModelError(
+            f"expected {type(model).__name__}.preprocess to be a tutelage.models.Preprocess, "
+            f"found {type(preprocess).__name__}. Rename it, or put the model inside another module."
+        )
+    if config is not None:
+        model = Logits(model)
+    if not isinstance(origin, Mapping):
+        origin = _origin(model, config)
+    return carry(model, preprocess or _stated(model, in_channels), origin)
+
+
+def _stated(model: nn.Module, in_channels: int) -> Preprocess:
+    first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), in_channels)
+    stated = getattr(model, "pretrained_cfg", None)
+    if not isinstance(stated, Mapping) or not {"mean", "std"} <= set(stated):
+        return Preprocess.identity(first)
+    return Preprocess.normalising(first, tuple(stated["mean"]), tuple(stated["std"]))
+
+
+def _origin(model: nn.Module, config: Any) -> dict[str, Any]:
+    if config is not None:
+        from .sources.hf import settled
+
+        return {"library": "hf", "name": config.model_type, "arguments": settled(config), "weights": None}
+    kind = type(model)
+    return {
+        "library": "module",
+        "name": f"{kind.__module__}:{kind.__qualname__}",
+        "arguments": {},
+        "weights": None,
+    }
+
+
+def _configuration(model: nn.Module) -> Any:
+    """The configuration of a live image classifier of `transformers`, or None."""
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(model).__mro__}
+    ours = "transformers.modeling_utils.PreTrainedModel" in kinds
+    return model.config if ours and type(model).__name__.endswith("ForImageClassification") else None

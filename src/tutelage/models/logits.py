@@ -1,0 +1,28 @@
+"""Models that answer with a record instead of a tensor."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Logits(nn.Module):
+    """Answers with the logits of a model that gives them as one field among others.
+
+    Args:
+        model: Its output has a field ``logits``, as image classifiers of `transformers` do.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of normalised pictures ``[B, C_in, H, W]``."""
+        output: Any = self.model(inputs)
+        logits: Tensor = output.logits
+        return logits
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The library's own model, whose names are those in its weight files."""
+    return model.model if isinstance(model, Logits) else model

@@ -1,0 +1,75 @@
+"""``torchvision/NAME``: image classifiers of `torchvision`."""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ...errors import MissingExtra, ModelError, UnknownName, close_names
+from ..preprocess import Preprocess
+from .base import Offer, Wish, refuse_fetching
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+"""One output also while training, and the initialisation that these two would warn about."""
+
+
+def names() -> list[str]:
+    """All classifiers in `torchvision.models`."""
+    if importlib.util.find_spec("torchvision") is None:
+        return []
+    models = _models()
+    return list(models.list_models(module=models))
+
+
+def offer(name: str, wish: Wish) -> Offer:
+    """Always three input channels, which a grey picture fills by repetition."""
+    _check(name)
+    if wish.in_channels not in (1, 3):
+        raise ModelError(
+            f"torchvision/{name} takes pictures of 3 channels, the data has {wish.in_channels}. "
+            "timm/ has models for any number of channels."
+        )
+    arguments = {**OPTIONS.get(name, {})}
+    if wish.num_classes is not None:
+        arguments["num_classes"] = wish.num_classes
+    side = 299 if name == "inception_v3" else 224
+    return Offer(
+        name,
+        {**arguments, **wish.arguments},
+        Preprocess.normalising(3),
+        native=(side, side),
+        fixed=name.startswith(("vit_", "maxvit")),
+        sized=_sized(name, wish.input_size),
+    )
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """``torchvision.models.get_model`` without weights."""
+    refuse_fetching(arguments)
+    _check(name)
+    model: nn.Module = _models().get_model(name, weights=None, **arguments)
+    return model
+
+
+def _sized(name: str, size: tuple[int, int] | None) -> dict[str, Any]:
+    """The argument that makes a transformer for another size."""
+    if size and name.startswith("vit_") and size[0] == size[1]:
+        return {"image_size": size[0]}
+    return {"input_size": list(size)} if size and name.startswith("maxvit") else {}
+
+
+def _check(name: str) -> None:
+    if name not in (known := names() or _models().list_models()):
+        raise UnknownName(f"there is no classifier 'torchvision/{name}'. {close_names(name, known)}")
+
+
+def _models() -> Any:
+    try:
+        import torchvision.models
+    except ImportError as error:
+        raise MissingExtra("models of torchvision need it: pip install 'tutelage[train]'") from error
+    return torchvision.models
