@@ -39,7 +39,7 @@ def classes(run: Run) -> Figure | None:
             else "that the student knows least"
         )
         caption += f" Of {len(names)} classes, the {len(order)} {why}."
-    labels = [text(names[c], most=24) for c in order]
+    labels = [text(names[c], most=16) for c in order]
     traces: list[Trace] = [
         {
             "type": "bar",
@@ -71,7 +71,7 @@ def confusion(run: Run) -> Figure | None:
     table = run.models.get("student", {}).get("confusion")
     if not table:
         return None
-    names = [text(name, most=24) for name in run.evaluation["classes"]]
+    names = [text(name, most=16) for name in run.evaluation["classes"]]
     numbers = list(range(len(names)))
     shares = [[cell / (sum(row) or 1) for cell in row] for row in table]
     few = len(names) <= 12

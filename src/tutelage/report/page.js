@@ -43,14 +43,14 @@
 
   const visible = (place) => !place.closest("details:not([open])");
   const drawAll = (places) => places.filter(visible).forEach(draw);
-  const undrawn = (within) => [...within.querySelectorAll(".plot:not(.drawn)")];
+  const undrawn = (within) => [...within.querySelectorAll(".drawing:not(.drawn)")];
 
   drawAll(undrawn(document));
   for (const fold of document.querySelectorAll("details")) {
     fold.addEventListener("toggle", () => fold.open && drawAll(undrawn(fold)));
   }
   dark.addEventListener("change", () => {
-    for (const place of document.querySelectorAll(".plot.drawn")) {
+    for (const place of document.querySelectorAll(".drawing.drawn")) {
       visible(place) ? draw(place) : place.classList.remove("drawn");
     }
   });

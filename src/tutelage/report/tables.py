@@ -85,7 +85,9 @@ def weights(run: Run) -> Table | None:
     if not lines:
         return _weights_of_result(run)
     paths = list(dict.fromkeys(Run.split(row)[0] for row in run.rows))
-    teachers = list(dict.fromkeys(Run.split(row)[1] for row in run.rows))
+    teachers = sorted(
+        dict.fromkeys(Run.split(row)[1] for row in run.rows), key=lambda teacher: teacher is None
+    )
     loss = {name: path.get("loss") for name, path in run.result.get("paths", {}).items()}
 
     def cell(path: str, teacher: str | None) -> str:
@@ -158,9 +160,9 @@ def cost(run: Run) -> Table | None:
 def comparison(runs: Sequence[Run]) -> Table:
     """Runs beside each other."""
     metric = Metric(runs[0].metric)
+    interval = f"95% interval ({metric.step})" if metric.step else "95% interval"
     head = (
-        "run", "student", "parameters", f"test {metric.name}", "baseline", "difference", f"95% interval ({metric.step})",
-       
+        "run", "student", "parameters", f"test {metric.name}", "baseline", "difference", interval,
         "verdict", "gap closed", "take", "seeds", "time",
     )  # fmt: skip
     note = "Intervals are of each run's own difference to its baseline, not of the differences between runs."

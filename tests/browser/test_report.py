@@ -1,0 +1,108 @@
+"""Opens the page as a reader does: from disk, in a browser, without a network."""
+
+import pathlib
+import runpy
+import shutil
+
+import pytest
+
+from tutelage import report
+
+pytestmark = pytest.mark.browser
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+FOLDERS = runpy.run_path(str(pathlib.Path(__file__).resolve().parents[1] / "report" / "run_folder.py"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs chromium: apt-get install chromium chromium-driver")
+    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'tutelage[dev]'")
+    from selenium.webdriver.chrome.service import Service
+
+    options = selenium.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = selenium.Chrome(options=options, service=Service(driver))
+    yield opened
+    opened.quit()
+
+
+def _open(browser, file, *, width=1280, scheme="light"):
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    theme = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", theme)
+    browser.get(file.as_uri())
+    for fold in browser.find_elements("css selector", "details > summary"):
+        fold.click()
+    _wait(
+        browser, "return [...document.querySelectorAll('.drawing')].every(d => d.querySelector('.main-svg'))"
+    )
+
+
+def _wait(browser, condition):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 20).until(lambda page: page.execute_script(condition))
+
+
+def _check(browser, plots):
+    """Every plot holds drawn marks, no script failed, nothing was asked of a network, no table is empty."""
+    marks = browser.execute_script(
+        "return [...document.querySelectorAll('.js-plotly-plot')].map(plot => "
+        "plot.querySelectorAll('.scatterlayer path[d], .barlayer path[d], .heatmaplayer image').length)"
+    )
+    assert len(marks) == plots
+    assert min(marks) > 0
+    failed = [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    assert failed == []
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [name for name in asked if not name.startswith(("data:", "blob:"))] == []
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('table')].map(table => table.tBodies[0].rows.length)"
+    )
+    assert rows
+    assert min(rows) > 0
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+)
+def test_a_run_is_drawn_on_any_screen(browser, tmp_path, width, scheme):
+    _open(browser, report.write([FOLDERS["write_run"](tmp_path / "a")]), width=width, scheme=scheme)
+    _check(browser, plots=8)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.save_screenshot(str(tmp_path / f"{width}-{scheme}.png"))
+
+
+def test_the_sections_of_compared_runs_are_drawn_when_they_are_opened(browser, tmp_path):
+    write = FOLDERS["write_run"]
+    runs = [write(tmp_path / "a"), write(tmp_path / "b", seeds=3), write(tmp_path / "c", baseline=False)]
+    runs.append(FOLDERS["interrupt"](write(tmp_path / "d")))
+    _open(browser, report.write(runs))
+    _check(browser, plots=1 + 3 * 8 + 5)
+
+
+def test_a_class_name_that_looks_like_markup_is_read_as_it_is_written(browser, tmp_path):
+    _open(browser, report.write([FOLDERS["write_run"](tmp_path / "a", classes=["cat", "<b>dog</b>"])]))
+    ticks = browser.execute_script(
+        "return [...document.querySelectorAll('#run1-classes .ytick text')].map(tick => tick.textContent)"
+    )
+    assert ticks == ["cat", "<b>dog</b>"]
+
+
+def test_the_figures_follow_the_page_into_the_dark(browser, tmp_path):
+    _open(browser, report.write([FOLDERS["write_run"](tmp_path / "a")]))
+    ink = "return getComputedStyle(document.querySelector('#run1-classes .ytick text')).fill"
+    light = browser.execute_script(ink)
+    theme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", theme)
+    _wait(browser, f"{ink} !== {light!r}")
