@@ -106,8 +106,8 @@ def defaults(shape: tuple[int, int, int], *, seed: int = 0) -> Augment:
     """The usual augmentation for pictures of this shape.
 
     A random crop after padding by an eighth of the shorter side, and a flip for colour pictures. Grey ones
-    are taken for digits or letters, which a flip would turn into something else; for colour pictures with a left
-    and a right (street numbers, road signs) set `flip` to False yourself.
+    are taken for digits or letters, which a flip would turn into something else. For colour pictures with a
+    left and a right (street numbers, road signs) set `flip` to False yourself.
 
     Args:
         shape: Channels, height and width.

@@ -16,7 +16,8 @@ def stratified(
     """Draw part of a set, each class in proportion and with at least one sample.
 
     Args:
-        labels: Class of each sample, int64 ``[N]``; samples with -1 are treated as one more class.
+        labels: Class of each sample, int64 ``[N]``; -1 where it is not known: these are drawn in
+            proportion too, but there need not be any.
         amount: How many to draw: a share in 0 … 1 if a float, a number of samples if an int.
         classes: Names of the classes, for the message.
         seed: Another seed draws other samples.
@@ -38,23 +39,24 @@ def stratified(
     present = counts.nonzero().flatten() - 1
     sizes = counts[present + 1]
     total = round(amount * len(labels)) if isinstance(amount, float) else amount
-    if total <= 0:
+    if amount <= 0:
         return torch.empty(0, dtype=torch.int64), torch.arange(len(labels))
     if total >= len(labels) and leave == 0:
         return torch.arange(len(labels)), torch.empty(0, dtype=torch.int64)
-    scarce = (sizes < 1 + leave).nonzero().flatten()
+    least = (present >= 0).long()
+    scarce = (sizes < least * (1 + leave)).nonzero().flatten()
     if len(scarce):
-        name = _name(int(present[scarce[0]]), classes)
+        name = classes[int(present[scarce[0]])]
         raise DataError(
             f"expected at least {1 + leave} samples of each class to draw the {what} from, found "
-            f"{int(sizes[scarce[0]])} of {name}. Add samples, leave the class out, or bring a {what} split."
+            f"{int(sizes[scarce[0]])} of class {name!r}. Add samples, leave it out, or bring a {what} split."
         )
-    if isinstance(amount, int) and total < len(present):
+    if isinstance(amount, int) and total < least.sum():
         raise DataError(
-            f"expected at least one sample of each class, {len(present)} for {what}; found {total}. "
+            f"expected at least one sample of each class, {int(least.sum())} for {what}; found {total}. "
             f"Ask for more."
         )
-    shares = _shares(sizes, max(total, len(present)), leave)
+    shares = _shares(sizes, max(total, int(least.sum())), least, sizes - leave * least)
     keys = draws(seed, *what.encode(), torch.arange(len(labels)))
     drawn = []
     for label, share in zip(present, shares, strict=True):
@@ -65,16 +67,12 @@ def stratified(
     return chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
 
 
-def _shares(sizes: Tensor, total: int, leave: int) -> list[int]:
-    """How many of each class: in proportion by largest remainder, at least 1, at most all but `leave`."""
+def _shares(sizes: Tensor, total: int, least: Tensor, most: Tensor) -> list[int]:
+    """How many of each class: in proportion by largest remainder, within the bounds."""
     wanted = sizes.double() * total / sizes.sum()
-    shares = wanted.floor().long().clamp(min=1).minimum(sizes - leave)
+    shares = wanted.floor().long().maximum(least).minimum(most)
     for n in (wanted - shares).argsort(descending=True, stable=True).tolist():
         if int(shares.sum()) >= total:
             break
-        shares[n] += int(shares[n] < sizes[n] - leave)
+        shares[n] += int(shares[n] < most[n])
     return [int(share) for share in shares]
-
-
-def _name(label: int, classes: Sequence[str]) -> str:
-    return f"class {classes[label]!r}" if label >= 0 else "the unlabelled ones"

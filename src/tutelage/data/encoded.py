@@ -50,9 +50,7 @@ class Encoded:
 
     def header(self, number: int) -> Shape:
         """The shape of one picture, from its first bytes."""
-        from PIL import Image
-
-        with Image.open(io.BytesIO(self._bytes(number))) as image:
+        with _open(self._bytes(number)) as image:
             return (1 if _is_grey(image) else 3, image.height, image.width)
 
     def mark(self, number: int) -> bytes:
@@ -140,9 +138,9 @@ def open_encoded(
 
     Raises:
         DataError: More than `max_bad` cannot be read.
-        MissingExtra: Pillow or torchvision is not installed.
+        MissingExtra: Pillow is not installed.
     """
-    _require_decoders()
+    _require_pillow()
     # Most sets have one shape: decode at once and look at all headers only if that turns out to be wrong.
     some = range(0, len(encoded), max(1, len(encoded) // 64))
     shapes, bad = _each(encoded.header, some)
@@ -180,24 +178,11 @@ def decode(content: bytes) -> Tensor:
     Returns:
         uint8 ``[1, h, w]`` if it is grey, else ``[3, h, w]``. Of 16-bit grey the upper 8 bits are kept;
         transparency is dropped.
-    """
-    import numpy
-    from PIL import Image
-    from torchvision.io import decode_jpeg
 
-    if content[:2] == b"\xff\xd8":
-        try:
-            picture: Tensor = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        except RuntimeError:
-            pass  # Pillow reads a few kinds more, or says better what is wrong.
-        else:
-            if picture.shape[0] in (1, 3):
-                return picture
-    with Image.open(io.BytesIO(content)) as image:
-        if image.mode.startswith("I;16"):
-            return torch.from_numpy((numpy.array(image).astype("uint16") >> 8).astype("uint8"))[None]
-        if image.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {image.mode} have no range; store them as 8 or 16 bits")
+    Raises:
+        Exception: The picture cannot be read; Pillow has many names for it.
+    """
+    with _open(content) as image:
         return from_pil(image)
 
 
@@ -220,7 +205,10 @@ def fit(picture: Tensor, shape: Shape) -> Tensor:
 def _resize(picture: Tensor, height: int, width: int) -> Tensor:
     from PIL import Image
 
-    image = Image.fromarray(picture[0].numpy() if len(picture) == 1 else picture.permute(1, 2, 0).numpy())
+    size = (picture.shape[2], picture.shape[1])
+    image = Image.frombytes(
+        "L" if len(picture) == 1 else "RGB", size, picture.permute(1, 2, 0).numpy().tobytes()
+    )
     scale = max(height / image.height, width / image.width)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
@@ -230,12 +218,27 @@ def _resize(picture: Tensor, height: int, width: int) -> Tensor:
 
 def from_pil(image: "Image") -> Tensor:
     """A Pillow image as uint8 ``[1, h, w]`` if it is grey, else ``[3, h, w]``."""
-    import numpy
-
+    if image.mode.startswith("I;16"):
+        pixels = torch.frombuffer(bytearray(image.convert("I").tobytes()), dtype=torch.int32)
+        return (pixels >> 8).to(torch.uint8).view(1, image.height, image.width)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no known range; store them as 8 or 16 bits")
+    mode = "L" if _is_grey(image) else "RGB"
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    pixels = torch.from_numpy(numpy.array(image.convert("L" if _is_grey(image) else "RGB")))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    if image.mode != mode:
+        image = image.convert(mode)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
+
+
+def _open(content: bytes) -> "Image":
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("no picture file" if content else "empty") from None
 
 
 def _is_grey(image: "Image") -> bool:
@@ -329,11 +332,8 @@ def _some(encoded: Encoded, bad: Mapping[int, str]) -> str:
     return "; ".join(first) + ("; …" if len(bad) > 5 else "")
 
 
-def _require_decoders() -> None:
+def _require_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401
-        import torchvision.io  # noqa: F401
     except ImportError as error:
-        raise MissingExtra(
-            "reading pictures needs Pillow and torchvision: pip install 'tutelage[train]'"
-        ) from error
+        raise MissingExtra("reading pictures needs Pillow: pip install 'tutelage[train]'") from error

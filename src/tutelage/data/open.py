@@ -169,16 +169,8 @@ def _cut(
     limit: int | float | None,
     labels: int | float | None,
 ) -> Splits:
-    parts, notes = dict(found.parts), list(found.notes)
-    train = parts["train"]
-    for name, share in shares.items():
-        if name in parts:
-            continue
-        drawn, left = stratified(train.labels, float(share), train.classes, seed=seed, what=name)
-        parts[name], train = train.select(drawn), train.select(left)
-        if name != "guard":
-            notes.append(f"no {name} split found: {len(drawn):,} samples were cut from the training set.")
-    whole = train
+    parts, notes = _hold_out(found, seed, shares)
+    whole = train = parts["train"]
     if limit is not None:
         train = train.select(_keep(train, limit, seed, "limit"))
         notes.append(f"limit: {len(train):,} of {len(whole):,} training samples are kept.")
@@ -187,26 +179,48 @@ def _cut(
         keep = torch.zeros(len(train), dtype=torch.bool)
         keep[known[_keep(train.select(known), labels, seed, "labels")]] = True
         train = train.unlabel((~keep).nonzero().flatten())
-        notes.append(
-            f"labels: {int(train.labelled.sum()):,} of {len(train):,} training samples keep their label."
-        )
-    guess = f"{found.name}: {found.layout}, {_size(parts, whole)}"
+        kept = int(train.labelled.sum())
+        notes.append(f"labels: {kept:,} of {len(train):,} training samples keep their label.")
+    guess = f"{found.name}: {found.layout}, {_size(parts)}"
     return Splits(train, parts["selection"], parts["guard"], parts["test"], train.classes, guess, notes)
 
 
+def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[dict[str, Slice], list[str]]:
+    """All four parts, those the source does not bring cut from the training set, and the notes."""
+    parts, notes = dict(found.parts), list(found.notes)
+    train = parts["train"]
+    absent = set(range(len(train.classes))) - set(train.labels.tolist())
+    if absent and train.labelled.any():
+        some = ", ".join(train.classes[label] for label in sorted(absent)[:8])
+        notes.append(f"no training sample of {len(absent)} classes: {some}.")
+    for name in ("selection", "test"):
+        if name in parts and train.labelled.any() and not parts[name].labelled.any():
+            notes.append(f"the {name} split has no labels and is left out.")
+            del parts[name]
+    training = len(train)
+    for name in ("test", "selection", "guard"):
+        if name not in parts:
+            share = shares[name] * training / len(train)
+            drawn, left = stratified(train.labels, share, train.classes, seed=seed, what=name)
+            parts[name], train = train.select(drawn), train.select(left)
+            if name != "guard" and len(drawn):
+                notes.append(f"no {name} split found: {len(drawn):,} samples were cut from the training set.")
+        training = len(train) if name == "test" else training
+    return {**parts, "train": train}, notes
+
+
 def _keep(train: Slice, amount: int | float, seed: int, what: str) -> torch.Tensor:
-    if amount < 0 or (isinstance(amount, float) and amount > 1):
+    if amount < 0 or (isinstance(amount, float) and amount > 1) or (what == "limit" and amount == 0):
         raise DataError(
             f"expected {what} as a number of samples, or as a share in 0.0 to 1.0; found {amount}."
         )
     return stratified(train.labels, amount, train.classes, seed=seed, what=what, leave=0)[0]
 
 
-def _size(parts: Mapping[str, Slice], train: Slice) -> str:
-    counts = {"train": len(train), **{name: len(parts[name]) for name in ("selection", "guard", "test")}}
-    channels, height, width = train.shape
+def _size(parts: Mapping[str, Slice]) -> str:
+    counts = {name: len(parts[name]) for name in ("train", "selection", "guard", "test")}
+    channels, height, width = parts["train"].shape
     told = " + ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    colour = "grey" if channels == 1 else "colour" if channels == 3 else f"{channels} channels"
-    return (
-        f"{len(train.classes)} classes, {sum(counts.values()):,} pictures ({told}), {height}x{width} {colour}"
-    )
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    total = sum(counts.values())
+    return f"{len(parts['train'].classes)} classes, {total:,} pictures ({told}), {height}x{width} {colour}"

@@ -110,7 +110,18 @@ def own(
                 f"Pass image_size, or make them alike."
             )
     kind = type(given["train"]).__name__
-    return Source(name or kind, "your own data set", parts)
+    return Source(name or kind, "your own data set", parts, _range(parts["train"]))
+
+
+def _range(train: Slice) -> list[str]:
+    """A note if float pictures, judged by some of them, do not lie in [0, 1]."""
+    some = train.gather(torch.arange(len(train))[:: max(1, len(train) // 64)])
+    if not some.is_floating_point() or (some.min() >= 0 and some.max() <= 1):
+        return []
+    return [
+        f"pictures are floats from {some.min():.3g} to {some.max():.3g}, not in 0 to 1. Models normalise by "
+        f"themselves: give pictures that are not normalised yet."
+    ]
 
 
 def _read(

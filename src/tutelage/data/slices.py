@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -135,7 +135,7 @@ class Slice(Dataset[dict[str, Tensor]]):
         if len(wrong):
             label, sample = int(self.labels[wrong[0]]), int(self.index[wrong[0]])
             raise DataError(
-                f"expected labels 0 to {len(self.classes) - 1} ({len(self.classes)} classes), or -1 for none; "
+                f"expected labels 0 to {len(self.classes) - 1} (one of the classes), or -1 for none; "
                 f"found {label} at sample {sample}, {len(wrong):,} such in all. "
                 f"Mend the labels or the list of classes."
             )
@@ -214,9 +214,6 @@ class Slice(Dataset[dict[str, Tensor]]):
         told.update(self.labels.numpy().data)
         told.update(self.index.numpy().data)
         return told.hexdigest()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "fingerprint"}
 
 
 @dataclass(frozen=True)
