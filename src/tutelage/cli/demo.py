@@ -8,7 +8,7 @@ from .distill import Run, distill
 from .prepare import say
 from .train import train
 
-TEACHERS = {"resnet14": "cifar/resnet14", "resnet20": "cifar/resnet20", "vgg8": "cifar/vgg8"}
+TEACHERS = {"resnet8x4": "cifar/resnet8x4", "wrn_16_2": "cifar/wrn_16_2", "vgg8": "cifar/vgg8"}
 
 
 def demo(out: str | pathlib.Path = "runs/demo") -> Run:
@@ -30,7 +30,7 @@ def demo(out: str | pathlib.Path = "runs/demo") -> Run:
         train(model=model, data="digits", out=out / name, train={"epochs": 6, "seed": 1, "log_every": 10})
     say("student: few of its training pictures are labelled")
     run = distill(
-        student="tutelage.cli.demo:tiny",
+        student="cifar/resnet8",
         teachers={name: str(out / name) for name in TEACHERS},
         data="digits",
         out=out / "student",

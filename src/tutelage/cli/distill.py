@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from tutelage.engine.callbacks import Journal
-from tutelage.engine.run import run
+from tutelage.engine.journal import Journal
 from tutelage.errors import Interrupted, RecipeError
 
 from . import runfolder
@@ -109,6 +108,8 @@ def execute(
         runfolder.compare(out, prepared)
     else:
         runfolder.create(out, prepared, runfolder.argv())
+    from tutelage.engine.run import run  # Lightning takes seconds to import; a wrong argument should not wait for it
+
     journal = Journal(out)
     try:
         outcome = run(prepared.plan(out), journal)

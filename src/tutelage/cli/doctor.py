@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tutelage.engine.train import computes_bf16
+from tutelage.engine.hardware import computes_bf16
 
 from .runfolder import hardware, versions
 

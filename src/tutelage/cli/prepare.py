@@ -4,14 +4,13 @@ import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from tutelage.data import Splits
 from tutelage.engine.examine import Examined, examine
-from tutelage.engine.run import Plan
 from tutelage.errors import RecipeError
 from tutelage.ledger import Batch
 from tutelage.models import parse as parse_model
@@ -29,6 +28,9 @@ from tutelage.recipe.schema import Recipe
 from tutelage.recipe.wires import resolve, survey_all
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Plan
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class Prepared:
             world=1,
         )
 
-    def plan(self, folder: pathlib.Path) -> Plan:
+    def plan(self, folder: pathlib.Path) -> "Plan":
         """The run, ready to go."""
+        from tutelage.engine.run import Plan
+
         return Plan(
             folder=folder,
             task=self.task,

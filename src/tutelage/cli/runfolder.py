@@ -8,17 +8,19 @@ import pathlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tutelage.engine.results import write_json, write_text
-from tutelage.engine.run import Outcome
 from tutelage.errors import InputError, RunError
 from tutelage.models import save
 from tutelage.recipe.schema import Recipe
 
 from .prepare import Prepared
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Outcome
 
 PACKAGES = ("tutelage", "torch", "torchvision", "lightning", "torchmetrics", "timm", "transformers", "onnxruntime")
 
@@ -123,7 +125,7 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def fill(folder: pathlib.Path, prepared: Prepared, outcome: Outcome) -> None:
+def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
     """Write the models and the report."""
     from tutelage.report import write
 
@@ -135,7 +137,7 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: Outcome) -> None:
                 card=card(name, prepared.recipe, outcome.result),
                 classes=prepared.splits.classes,
                 input_size=prepared.splits.train.shape[1:],
-                extra={"in_channels": prepared.splits.train.shape[0]},
+                in_channels=prepared.splits.train.shape[0],
             )
     best = folder / "checkpoints" / "stages" / "student"
     for file in ("best.ckpt", "last.ckpt"):

@@ -1,7 +1,7 @@
 """The LightningModule: runs a stage, sums the steps' losses, keeps the sums for the log."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,15 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tutelage.distiller import STUDENT, Distiller
+from tutelage.distiller import STUDENT
 from tutelage.ledger import Batch
 from tutelage.schemes.base import Stage
 from .optimizers import make_optimizer, make_schedule
 from .settings import Settings
-
-Loaders = Callable[[int, int], Any]
-"""``(epoch, start) -> iterable of raw batches`` with a length."""
-
 
 class StageModule(pl.LightningModule):
     """One stage under Lightning.
@@ -31,7 +27,6 @@ class StageModule(pl.LightningModule):
         settings: How.
         loader: The training loader.
         selection: The loader of the selection split.
-        sample_weight: Batch size over all devices, for the learning rate.
     """
 
     def __init__(self, stage: Stage, settings: Settings, loader: Any, selection: Any) -> None:
@@ -74,8 +69,7 @@ class StageModule(pl.LightningModule):
 
     def train_dataloader(self) -> Any:
         """The rest of the current epoch."""
-        self.loader.epoch, self.loader.start = divmod(self.step, len(self.loader))
-        return self.loader
+        return _Rest(self.loader, *divmod(self.step, len(self.loader)))
 
     def val_dataloader(self) -> Any:
         """The selection split."""
@@ -116,8 +110,11 @@ class StageModule(pl.LightningModule):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Memories are written, averages and weightings move on."""
+    def finish_step(self, batch: Batch) -> None:
+        """Memories are written, averages and weightings move on, the step counts.
+
+        Called by the first callback: Lightning calls callbacks before the module, and a checkpoint must hold all of it.
+        """
         for name, pupil in self.stage.pupils.items():
             pupil.after_step(batch)
             if name in self.averages:
@@ -187,6 +184,20 @@ class StageModule(pl.LightningModule):
         return bool(self.settings.channels_last)
 
 
+class _Rest:
+    """The batches of an epoch that are still to come, with their number: Lightning validates after the last one."""
+
+    def __init__(self, loader: Any, epoch: int, start: int) -> None:
+        self.loader, self.epoch, self.start = loader, epoch, start
+
+    def __len__(self) -> int:
+        return len(self.loader) - self.start
+
+    def __iter__(self) -> Iterator[Any]:
+        self.loader.epoch, self.loader.start = self.epoch, self.start
+        return iter(self.loader)
+
+
 class Tally:
     """Sums over the steps since the last log line, kept on the device."""
 
@@ -230,7 +241,3 @@ class Tally:
             line |= {"skipped_steps": round(values[-1]), "not_finite": bad}
         return line
 
-
-def all_distillers(module: StageModule) -> list[Distiller]:
-    """The pupils of a stage module."""
-    return list(module.stage.pupils.values())

@@ -14,9 +14,9 @@ from tutelage.distiller import STUDENT
 from tutelage.models import latency, macs, parameters
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
-from .callbacks import Journal
 from .evaluate import Answers, answer, compact, describe_answers, most_disagreed
 from .examine import Examined
+from .journal import Journal
 from .results import mean_weights, peak_memory_mb, write_json, write_tensors
 from .settings import Settings
 from .train import Trained, train_stage

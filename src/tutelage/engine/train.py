@@ -15,9 +15,17 @@ from torch import nn
 
 from tutelage.errors import RunError
 from tutelage.schemes.base import Stage
-from .callbacks import Checkpoints, Journal, Metrics, Progress, load_checkpoint
+from .callbacks import Checkpoints, Metrics, Progress
+from .hardware import computes_bf16
+from .journal import Journal
 from .module import StageModule
 from .settings import Settings
+
+
+def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
+    """A checkpoint of ours; nothing in it is executed."""
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return loaded
 
 
 @dataclass(frozen=True)
@@ -90,15 +98,6 @@ def settled(settings: Settings, stage: Stage) -> Settings:
     return Settings(**{**settings.__dict__, "channels_last": last, "precision": precision})
 
 
-def computes_bf16(accelerator: str = "auto") -> bool:
-    """Whether the hardware that will be used computes bf16 natively."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if accelerator in ("auto", "cpu"):
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return False
-
-
 def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journal: Journal, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "last.ckpt"
@@ -116,7 +115,7 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
         return
     metrics = Metrics(journal, settings.log_every, settings.seed)
     checkpoints = Checkpoints(folder, journal, settings.checkpoint_every, settings.patience, progress["seconds"])
-    callbacks = [_Resume(checkpoint), metrics, Progress(metrics, journal), checkpoints]
+    callbacks = [_Steps(checkpoint), metrics, Progress(metrics, journal), checkpoints]
     with warnings.catch_warnings():
         # Lightning's advice on loader workers and logging intervals does not fit loaders of tensors in memory.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning.*")
@@ -143,8 +142,8 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
     module.cpu()
 
 
-class _Resume(pl.Callback):
-    """Loads a checkpoint when model and optimizers stand, before the first batch."""
+class _Steps(pl.Callback):
+    """Loads a checkpoint when model and optimizers stand, and finishes every step before the other callbacks see it."""
 
     def __init__(self, checkpoint: dict[str, Any] | None) -> None:
         self.checkpoint = checkpoint
@@ -153,6 +152,9 @@ class _Resume(pl.Callback):
         if self.checkpoint is not None:
             pl_module.resume(self.checkpoint)
             self.checkpoint = None
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        pl_module.finish_step(batch)
 
 
 def _loggers(run: pathlib.Path) -> Any:

@@ -1,6 +1,7 @@
 """Build: from a recipe to what it names: task, data, models, paths, weighting, cast."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,7 +73,8 @@ def build_model(
         seed=seed,
     )
     if spec.classes is not None:
-        model.preprocess = model.preprocess.with_classes(tuple(spec.classes))  # type: ignore[operator, union-attr]
+        preprocess: Any = model.preprocess
+        model.__dict__["preprocess"] = dataclasses.replace(preprocess, classes=tuple(spec.classes))
     return model
 
 

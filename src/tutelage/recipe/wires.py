@@ -17,9 +17,9 @@ Sites = Mapping[str, Site]
 
 SHORT: dict[str, dict[str, Any]] = {
     "logits": {"use": "kl"},
-    "pooled": {"use": "mse", "normalise": "layer"},
+    "pooled": {"use": "mse", "standardise": True},
     "contrast": {"use": "crd"},
-    "features": {"use": "mse", "normalise": "layer"},
+    "features": {"use": "mse", "standardise": True},
     "attention": {"use": "attention"},
     "similarity": {"use": "similarity"},
 }

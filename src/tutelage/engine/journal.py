@@ -1,0 +1,36 @@
+"""What grows while a run goes on: metrics.jsonl and run.log."""
+
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+
+class Journal:
+    """metrics.jsonl and run.log: files that only grow, and are cut back on resume."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.metrics = folder / "metrics.jsonl"
+        self.log = folder / "run.log"
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line of metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def say(self, text: str) -> None:
+        """Append a line to run.log and show it to people."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def sizes(self) -> dict[str, int]:
+        """Where each file ends now."""
+        return {path.name: path.stat().st_size if path.exists() else 0 for path in (self.metrics, self.log)}
+
+    def cut(self, sizes: dict[str, int]) -> None:
+        """Drop what was written after a checkpoint."""
+        for path in (self.metrics, self.log):
+            if path.exists() and path.stat().st_size > sizes.get(path.name, 0):
+                os.truncate(path, sizes.get(path.name, 0))

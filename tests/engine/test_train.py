@@ -1,0 +1,158 @@
+"""A stage under Lightning: it learns, stops, resumes and selects."""
+
+import json
+import pathlib
+
+import pytest
+import torch
+from torch import nn
+from tutelage import Distiller, Frozen, Path
+from tutelage.connectors import Project
+from tutelage.data import Loader, open_data
+from tutelage.engine import Settings
+from tutelage.engine.callbacks import Checkpoints
+from tutelage.engine.journal import Journal
+from tutelage.engine.train import load_checkpoint, train_stage
+from tutelage.errors import Interrupted
+from tutelage.losses import CRD, kl
+from tutelage.schemes import Stage
+from tutelage.tasks import Classification
+from tutelage.weighting import Adaptive, Auto, Fixed, Product, Trust
+
+DIGITS = open_data("digits", limit=320)
+
+
+def network(width, seed):
+    torch.manual_seed(seed)
+    layers = [nn.Flatten(), nn.Linear(64, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10)]
+    return nn.Sequential(*layers)
+
+
+def stage(weighting=None, paths=None):
+    loader = loaders()[0]
+    task = Classification(DIGITS.classes)
+    paths = paths or {
+        "logits": Path(kl),
+        "contrast": Path(CRD(negatives=16, feat_dim=8), student="3", teacher="3"),
+        "hidden": Path(lambda s, t: (s - t).square().mean(1), student="3", teacher="3", connector=Project()),
+    }
+    torch.manual_seed(1)
+    pupil = Distiller(
+        network(8, 0),
+        teachers={"big": Frozen(network(32, 1)), "wide": Frozen(network(64, 2))},
+        paths=paths,
+        task=task,
+        weighting=weighting or Product(Adaptive(), [Trust()]),
+        example=task.unpack(loader.batch(0, 0)),
+        samples=int(DIGITS.train.index.max()) + 1,
+    )
+    return Stage("student", {"student": pupil})
+
+
+def loaders():
+    train = Loader(DIGITS.train, batch_size=64, seed=0, augment=None)
+    selection = Loader(DIGITS.selection, batch_size=64, seed=0, augment=None, shuffle=False, drop_last=False)
+    return train, selection
+
+
+def train(folder: pathlib.Path, made=None, **settings):
+    made = made or stage()
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = Settings(**{"epochs": 3, "log_every": 2, "checkpoint_every": 0.0} | settings)
+    trained = train_stage(made, *loaders(), chosen, folder / "checkpoints", Journal(folder), "student")
+    return trained, made.pupils["student"]
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_epoch(tmp_path):
+    trained, _ = train(tmp_path, stage(Fixed(), {"logits": Path(kl)}), epochs=8)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["task_loss"] for line in lines if line["kind"] == "train"]
+    assert losses[-1] < 0.8 * losses[0]
+    assert trained.history[trained.best_epoch] == max(trained.history) > 0.5
+    assert trained.steps == 8 * len(loaders()[0])
+
+
+@pytest.mark.parametrize("after", [1, 4, 5, 7])
+def test_a_run_stopped_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_path, monkeypatch, after):
+    _, whole = train(tmp_path / "whole", ema=0.9)
+    leave = Checkpoints._leave
+    seen = []
+
+    def leave_early(self):
+        seen.append(1)
+        self.stop = "a test" if len(seen) == after else self.stop
+        leave(self)
+
+    monkeypatch.setattr(Checkpoints, "_leave", leave_early)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", ema=0.9)
+    monkeypatch.undo()
+    _, resumed = train(tmp_path / "cut", ema=0.9)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert (tmp_path / "cut" / "metrics.jsonl").read_text().count("\n") == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_text().count("\n")
+
+
+def test_a_finished_stage_is_loaded_not_trained_again(tmp_path, monkeypatch):
+    trained, first = train(tmp_path)
+    monkeypatch.setattr("tutelage.engine.train._train", None)
+    again, second = train(tmp_path)
+    assert again == trained
+    assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
+
+
+def test_a_checkpoint_holds_what_changes_and_no_teacher(tmp_path):
+    train(tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "checkpoints" / "stages" / "student" / "last.ckpt")
+    names = set(checkpoint["state_dict"])
+    assert any("memory" in name for name in names)
+    assert any("log_scale" in name for name in names)
+    assert not any(".teachers." in name or ".network." in name for name in names)
+
+
+def test_patience_ends_a_run_that_does_not_improve(tmp_path):
+    trained, _ = train(tmp_path, epochs=20, lr=0.0, patience=2)
+    assert len(trained.history) == trained.best_epoch + 3 < 20
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_named(tmp_path, capsys):
+    calls = []
+
+    def sometimes(student, teacher):
+        calls.append(1)
+        return (student - teacher).square().mean(1) * (torch.nan if len(calls) == 3 else 1.0)
+
+    made = stage(Fixed(), {"logits": Path(kl), "sometimes": Path(sometimes)})
+    train(tmp_path, made, epochs=1)
+    assert all(torch.isfinite(p).all() for p in made.pupils["student"].parameters())
+    said = capsys.readouterr().err
+    assert "skipped" in said
+    assert "sometimes/big" in said or "sometimes/wide" in said
+
+
+def test_learned_weights_of_paths_have_no_decay_and_a_rate_of_their_own():
+    from tutelage.engine.optimizers import make_optimizer
+
+    made = stage()
+    optimizer = make_optimizer(made.pupils.values(), Settings(weighting_lr=0.5), 128)
+    own = optimizer.param_groups[1]
+    assert (own["lr"], own["weight_decay"]) == (0.5, 0.0)
+    learned = {id(p) for p in made.pupils["student"].weighting.parameters()}
+    assert {id(p) for p in own["params"]} == learned
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "constant"])
+def test_every_schedule_stays_within_the_peak_and_moves_as_it_says(schedule):
+    from tutelage.engine.optimizers import learning_rate_factor
+
+    factors = [learning_rate_factor(s, 100, Settings(schedule=schedule)) for s in range(100)]
+    assert max(factors) <= 1.0 + 1e-9
+    assert min(factors) >= 0.0
+    assert (factors[-1] < 0.05) == (schedule != "constant")
+
+
+def test_auto_trains_to_the_end(tmp_path):
+    trained, _ = train(tmp_path, stage(Auto()), epochs=2)
+    assert len(trained.history) == 2
