@@ -224,7 +224,7 @@ def test_a_resumed_calibration_is_still_frozen():
 @pytest.mark.parametrize(("classes", "expected"), [(tuple("abc"), math.log(3) / 4), ((), 1 / 4)])
 def test_without_labels_the_task_loss_is_taken_to_be_that_of_a_guess(classes, expected):
     rule = bound(Calibrate(), ROWS[:2], classes=classes)
-    weights = rule(ledger(0, 4), lesson(labelled=[False] * 3))
+    weights = rule(ledger(50, 4), lesson(labelled=[False] * 3))
     assert_close(weights[1, 0], torch.tensor(expected))
 
 
@@ -370,7 +370,7 @@ def test_a_higher_temperature_makes_shares_more_equal():
 def test_samples_without_a_label_are_shared_equally():
     said = {"a": RIGHT, "b": torch.zeros(3, 3), "c": -RIGHT}
     weights = bound(Trust(), THREE)(
-        ledger(1, 1, 1, 1, rows=THREE), lesson((0, -1, 2), labelled=[True, False, True], teachers=said)
+        ledger(1, 1, 1, 1, rows=THREE), lesson((0, 1, 2), labelled=[True, False, True], teachers=said)
     )
     assert_close(weights[1:, 1], torch.full((3,), 1 / 3))
     assert weights[1, 0] > weights[3, 0]

@@ -149,9 +149,7 @@ def _doubt(logits: Tensor | None, lesson: Lesson) -> Tensor | None:
         if target.shape != logits.shape[:1] + logits.shape[2:]:
             return None
         valid = (target >= 0) & (target < logits.shape[1])
-        each = F.cross_entropy(logits, target.where(valid, 0), reduction="none").nan_to_num(
-            nan=1e4, posinf=1e4
-        )
+        each = F.cross_entropy(logits, target.where(valid, 0), reduction="none")
         count = valid.reshape(len(valid), -1).sum(dim=1)
         doubt = each.where(valid, 0.0).reshape(len(valid), -1).sum(dim=1) / count.clamp(min=1)
         usable = lesson.batch.labelled & (count > 0)
