@@ -22,14 +22,15 @@ def unit(x):
 
 
 def test_matches_the_equations_written_with_loops():
-    loss = CRD(**SIZES, negatives=7, temperature=0.2)
+    loss = CRD(**SIZES, negatives=7, temperature=0.2).double()
     student, teacher, index = batch()
+    student, teacher = student.double(), teacher.double()
     others = loss.draw(index)
     got = loss.sides(student, teacher, index=index, others=others)
     embeds = [loss.student_head(student), loss.teacher_head(teacher)]
     memories = [loss.teacher_memory, loss.student_memory]
     for side in range(2):
-        scores = torch.zeros(3, 8)
+        scores = torch.zeros(3, 8).double()
         for b in range(3):
             for k, row in enumerate([index[b], *others[b]]):
                 scores[b, k] = torch.exp(memories[side][row] @ unit(embeds[side][b]) / 0.2).detach()
@@ -37,7 +38,7 @@ def test_matches_the_equations_written_with_loops():
         for b in range(3):
             expected = -torch.log(x[b, 0] / (x[b, 0] + c + 1e-7))
             expected -= sum(torch.log(c / (x[b, k] + c + 1e-7)) for k in range(1, 8))
-            assert_close(got[side, b], expected)
+            assert_close(got[side, b], expected, rtol=1e-10, atol=0)
 
 
 def test_commit_moves_the_rows_that_were_seen_and_no_others():
