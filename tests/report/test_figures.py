@@ -137,3 +137,10 @@ def test_bins_hold_every_sample_once_and_match_a_loop():
 def test_without_single_predictions_there_is_no_reliability_diagram(run):
     (run / "evaluation.safetensors").unlink()
     assert reliability(report.read(run)) is None
+
+
+def test_without_teachers_there_are_no_paths_to_draw(run):
+    lines = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+    alone = [row | {"stage": "student"} for row in lines if row["stage"] == "baseline"]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in alone))
+    assert [drawn.name for drawn in curves(report.read(run))] == ["validation", "task-loss"]

@@ -78,3 +78,11 @@ def test_a_run_that_logged_nothing_yet_is_no_error(folders, run):
 
 def test_what_the_run_warned_of_is_on_the_first_screen(run):
     assert "Teacher big was scored on data it may have been trained on." in summarise(report.read(run)).notes
+
+
+def test_plain_training_is_not_called_distillation(folders, tmp_path):
+    run = folders.write_run(tmp_path / "plain", baseline=False)
+    summary = _changed(folders, run, teachers={}, paths={})
+    assert summary.sentence.startswith("The model reaches a test accuracy of")
+    assert summary.sentence.endswith("it was trained without teachers.")
+    assert not [note for note in summary.notes if "baseline" in note]

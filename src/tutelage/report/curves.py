@@ -54,15 +54,16 @@ def task_loss(run: Run) -> Figure | None:
         )
     if not traces:
         return None
-    caption = (
-        "Against the labels, on training batches, before any weight. "
-        "A student that also listens to teachers may stay above the baseline here."
-    )
+    caption = "Against the labels, on training batches, before any weight."
+    if run.taught:
+        caption += " A student that also listens to teachers may stay above the baseline here."
     return figure("task-loss", "Task loss in training", caption, traces, x="step", y="loss")
 
 
 def path_losses(run: Run) -> Figure | None:
     """Each row's raw loss over the steps of the student's stage."""
+    if not run.taught:  # the figure of the task loss says it all
+        return None
     lines = run.lessons
     traces: list[Trace] = []
     values: list[float] = []
@@ -99,7 +100,7 @@ def teacher_weights(run: Run) -> Figure | None:
 def _weights(
     run: Run, name: str, title: str, member: Callable[[str], str | None], caption: str
 ) -> Figure | None:
-    lines = [entry for entry in run.lessons if entry.get("weights")]
+    lines = [entry for entry in run.lessons if entry.get("weights")] if run.taught else []
     groups: dict[str, list[str]] = {}
     for row in run.rows:
         key = member(row)

@@ -106,7 +106,7 @@ def confusion(run: Run) -> Figure | None:
     return figure(
         "confusion", "Confusion of the student", caption, [trace], wide=not few,
         height=min(760, max(400, 150 + 32 * len(names))),
-        xaxis={"title": {"text": "the student says"}, "tickangle": -45, **axis},
+        xaxis={"title": {"text": "the student says"}, "tickangle": 0 if max(map(len, names)) < 4 else -45, **axis},
         yaxis={"title": {"text": "true class"}, "autorange": "reversed", **axis},
     )  # fmt: skip
 

@@ -129,8 +129,9 @@ def _facts(run: Run) -> dict[str, str]:
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
+        known = {key: part for key, part in value.items() if part not in ([], {}, None)}
         return "\n".join(
-            f"{key}: {part if isinstance(part, str) else json.dumps(part)}" for key, part in value.items()
+            f"{key}: {part if isinstance(part, str) else json.dumps(part)}" for key, part in known.items()
         )
     if isinstance(value, list | tuple):
         plain = all(isinstance(part, int | float) for part in value)

@@ -92,6 +92,11 @@ class Run:
         return stages.get("student") or (stages[taught[-1]] if taught else [])
 
     @property
+    def taught(self) -> bool:
+        """Whether a teacher had a word in the student's loss; plain training has none."""
+        return any(self.split(row)[1] for row in self.rows)
+
+    @property
     def rows(self) -> list[str]:
         """The names of the ledger's rows, in the order they were first logged."""
         return list(dict.fromkeys(row for line in self.lessons for row in line.get("losses", {})))
@@ -109,8 +114,8 @@ class Run:
             >>> Run.split("logits/big"), Run.split("base")
             (('logits', 'big'), ('base', None))
         """
-        path, _, teacher = row.rpartition("/")
-        return (path, teacher) if path else (teacher, None)
+        path, _, teacher = row.partition("/")
+        return path, teacher or None
 
     @staticmethod
     def label(model: str) -> str:
@@ -170,11 +175,11 @@ def _missing(folder: pathlib.Path, result: Json, evaluation: Json, skipped: list
         "recipe.yaml": "The recipe is unknown.",
     }
     notes = [f"{text} ({name} is not there.)" for name, text in told.items() if not (folder / name).is_file()]
-    if result and result.get("baseline") is None:
+    if result.get("teachers") and result.get("baseline") is None:
         notes.append(
             "No baseline was trained: what the teachers brought cannot be told apart from plain training."
         )
-    elif evaluation and "baseline" not in evaluation.get("models", {}):
+    elif result.get("baseline") and evaluation and "baseline" not in evaluation.get("models", {}):
         notes.append("The baseline was not evaluated on the test split.")
     if skipped:
         lines = ", ".join(map(str, skipped[:5])) + (", …" if len(skipped) > 5 else "")

@@ -25,7 +25,8 @@ class Summary:
 
 def summarise(run: Run) -> Summary:
     """Put the outcome of a run into words."""
-    warned = tuple(map(str, run.manifest.get("notes", ())))
+    said = dict.fromkeys((*run.manifest.get("notes", ()), *run.evaluation.get("notes", ())))
+    warned = tuple(note[:1].upper() + note[1:] for note in map(str, said))
     if not run.result:
         return Summary("unfinished", _unfinished(run), (), (*run.missing, *warned))
     covers = (coverage(run),) if run.result.get("interval") else ()
@@ -55,18 +56,7 @@ def _sentence(run: Run) -> str:
     metric = Metric(run.metric)
     delta, verdict = run.result.get("delta"), run.result.get("verdict")
     if verdict is None or delta is None:
-        reached = metric.value((run.result.get("student") or {}).get("test"))
-        found = (
-            f"The student reaches a test {metric.name} of {reached}"
-            if reached != NONE
-            else "The student is trained"
-        )
-        why = (
-            "no baseline was trained"
-            if run.result.get("baseline") is None
-            else "there is nothing to judge it by"
-        )
-        return f"{found}; there is no verdict, because {why}."
+        return _unjudged(run, metric)
     by = f"{signed(abs(delta) * metric.scale).lstrip('+')} {metric.step}".rstrip()
     ahead = "higher" if delta > 0 else "lower"
     if verdict == "no difference":
@@ -78,6 +68,22 @@ def _sentence(run: Run) -> str:
         f"The distilled student is {verdict} than the same student trained without teachers: "
         f"its test {metric.name} is {by} {ahead}."
     )
+
+
+def _unjudged(run: Run, metric: Metric) -> str:
+    reached = metric.value((run.result.get("student") or {}).get("test"))
+    pupil = "student" if run.result.get("teachers") else "model"
+    found = (
+        f"The {pupil} is trained"
+        if reached == NONE
+        else f"The {pupil} reaches a test {metric.name} of {reached}"
+    )
+    if not run.result.get("teachers"):
+        return f"{found}; it was trained without teachers."
+    why = (
+        "no baseline was trained" if run.result.get("baseline") is None else "there is nothing to judge it by"
+    )
+    return f"{found}; there is no verdict, because {why}."
 
 
 def _facts(run: Run) -> tuple[tuple[str, str, str], ...]:
@@ -96,7 +102,9 @@ def _facts(run: Run) -> tuple[tuple[str, str, str], ...]:
             )
         )
     if result.get("gap_closed") is not None:
-        facts.append(("Gap closed", share(result["gap_closed"], 0), "of the way from baseline to teacher"))
+        facts.append(
+            ("Gap closed", share(result["gap_closed"], 0), "of the way from baseline to teacher, validation")
+        )
     if result.get("shipped"):
         shipped = result["shipped"]
         odd = shipped == "baseline"

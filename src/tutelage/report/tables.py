@@ -81,7 +81,7 @@ def seeds(run: Run) -> Table | None:
 
 def weights(run: Run) -> Table | None:
     """Mean weight of each path and teacher over the student's stage, and where it ended."""
-    lines = [line["weights"] for line in run.lessons if line.get("weights")]
+    lines = [line["weights"] for line in run.lessons if line.get("weights")] if run.taught else []
     if not lines:
         return _weights_of_result(run)
     paths = list(dict.fromkeys(Run.split(row)[0] for row in run.rows))
