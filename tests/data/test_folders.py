@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import struct
+import sys
 
 import numpy
 import pyarrow
@@ -13,7 +14,7 @@ from pyarrow import parquet
 
 from tutelage.data import Loader, open_data
 from tutelage.data.encoded import decode, fit
-from tutelage.errors import DataError
+from tutelage.errors import DataError, MissingExtra
 
 
 def picture(number: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
@@ -41,7 +42,11 @@ def encoded(number: int, kind: str = "PNG", **options) -> bytes:
 def write_parquet(
     path: pathlib.Path, labels, *, classes=None, image="image", label="label", contents=None
 ) -> None:
-    cells = contents or [{"bytes": encoded(n), "path": f"{n}.png"} for n in range(len(labels))]
+    cells = (
+        contents
+        if contents is not None
+        else [{"bytes": encoded(n), "path": f"{n}.png"} for n in range(len(labels))]
+    )
     table = pyarrow.table({image: cells, label: labels})
     if classes:
         told = {"info": {"features": {label: {"names": classes, "_type": "ClassLabel"}}}}
@@ -237,6 +242,8 @@ def bad_folder(root: pathlib.Path, what: str) -> pathlib.Path:
         case "other class names":
             write_parquet(root / "train.parquet", [0, 1], classes=["cat", "dog"])
             write_parquet(root / "test.parquet", [0, 1], classes=["dog", "cat"])
+        case "no rows":
+            write_parquet(root / "train.parquet", [], contents=pyarrow.array([], pyarrow.binary()))
         case "nothing readable":
             write_parquet(root / "train.parquet", [0, 1] * 5, contents=[{"bytes": b"x", "path": None}] * 10)
     return root
@@ -259,6 +266,7 @@ def bad_folder(root: pathlib.Path, what: str) -> pathlib.Path:
         ("no training file", r"'train' in its name in .*found test.parquet, val.parquet"),
         ("a label out of range", r"found 5 at sample 2"),
         ("other class names", r"found \('cat', 'dog'\) in training and \('dog', 'cat'\) in test"),
+        ("no rows", r"pictures in the training set of photos/, found none"),
         ("nothing readable", r"found 10: train.parquet row 0 .*max_bad"),
     ],
 )
@@ -311,19 +319,37 @@ def test_a_torchvision_data_set_that_cannot_be_opened(name, said, tmp_path):
 
 def test_cifar10_as_it_lies_in_the_shared_folder(shared, tmp_path):
     source = shared / "data" / "cifar10"
+    few = {}
     for split in ("train", "test"):
         with parquet.ParquetFile(source / f"{split}.parquet") as file:
-            few = file.read_row_group(0).slice(0, 300)
-        parquet.write_table(few, tmp_path / f"{split}.parquet")
+            few[split] = file.read_row_group(0).slice(0, 300)
+        parquet.write_table(few[split], tmp_path / f"{split}.parquet")
     splits = open_data(tmp_path)
     assert splits.classes[:3] == ("airplane", "automobile", "bird")
     assert splits.train.shape == (3, 32, 32)
     assert (len(splits.train), len(splits.selection), len(splits.test)) == (270, 30, 300)
-    assert (
-        splits.train.labels.bincount().tolist()
-        == (
-            torch.cat([splits.train.labels, splits.selection.labels]).bincount()
-            - splits.selection.labels.bincount()
-        ).tolist()
-    )
-    assert "300 test" in splits.guess
+    numbers = torch.cat([splits.train.index, splits.selection.index])
+    assert sorted(numbers.tolist()) == list(range(300))
+    cells = few["train"].to_pylist()
+    for row in (0, 100, 269):
+        cell = cells[int(splits.train.index[row])]
+        pixels = numpy.array(Image.open(io.BytesIO(cell["image"]["bytes"]))).transpose(2, 0, 1)
+        assert (splits.train.gather(torch.tensor([row]))[0].numpy() == pixels).all()
+        assert splits.train.labels[row] == cell["label"]
+
+
+@pytest.mark.parametrize("package", ["PIL", "pyarrow", "torchvision", "sklearn.datasets"])
+def test_a_missing_package_is_answered_with_the_install_line(package, tmp_path, monkeypatch):
+    write_parquet(tmp_path / "train.parquet", [0, 1] * 10)
+    monkeypatch.setitem(sys.modules, package, None)
+    source = {"torchvision": "torchvision/MNIST", "sklearn.datasets": "digits"}.get(package, tmp_path)
+    with pytest.raises(MissingExtra, match=r"pip install 'tutelage\[train\]'"):
+        open_data(source)
+
+
+def test_a_limit_on_a_folder_keeps_the_numbers_of_its_samples(tmp_path):
+    root = folder(tmp_path / "photos", {"a": 20, "b": 20})
+    whole, some = open_data(root), open_data(root, limit=8)
+    assert len(some.train) == 8
+    row = int((whole.train.index == some.train.index[3]).nonzero())
+    assert torch.equal(some.train.gather(torch.tensor([3])), whole.train.gather(torch.tensor([row])))

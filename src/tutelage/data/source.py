@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from tutelage.errors import DataError
+
 from .encoded import Encoded, open_encoded
 from .slices import Slice
 
@@ -60,7 +62,12 @@ def from_encoded(
 
     Returns:
         The source. An unreadable picture keeps its number: the others are numbered as if it were there.
+
+    Raises:
+        DataError: There is no training picture, or a label is none of the classes.
     """
+    if not listed["train"].labels:
+        raise DataError(f"expected pictures in the training set of {name}, found none.")
     encoded = Encoded(
         [name for part in listed.values() for name in part.encoded.names],
         [content for part in listed.values() for content in part.encoded.contents],
