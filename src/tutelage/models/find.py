@@ -51,13 +51,17 @@ def parse(text: str) -> Named:
         >>> [parse(text).name for text in ("timm/resnet50.a1_in1k", "runs/wide/student", "mylab.nets:tiny")]
         ['resnet50_a1_in1k', 'wide', 'tiny']
     """
-    found = re.fullmatch(r"(?:(?P<name>[^=/@:]*)=)?(?P<source>[^@]+)(?:@(?P<weights>.+))?", text.strip())
-    if found is None:
+    text = text.strip()
+    name, equals, rest = text.partition("=")
+    if not equals or re.search(r"[/@:]", name):  # then it belongs to a path
+        name, rest = "", text
+    source, at, weights = rest.partition("@")
+    if not source or (at and not weights) or (equals and text.startswith("=")):
         raise InputError(f"expected a model as [NAME=]MODEL[@WEIGHTS], found {text!r}.")
-    name = found["name"] if found["name"] is not None else _slug(found["source"])
+    name = name or _slug(source)
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(f"expected a name of letters, digits, _ and - for {text!r}, found {name!r}.")
-    return Named(name, found["source"], found["weights"])
+    return Named(name, source, weights or None)
 
 
 def find(

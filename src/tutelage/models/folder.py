@@ -1,6 +1,7 @@
 """A trained model as a folder that loads without us: weights, JSON, a card, and a graph where needed."""
 
 import contextlib
+import copy
 import importlib.metadata
 import json
 import logging
@@ -166,10 +167,9 @@ def _write_weights(model: nn.Module, target: pathlib.Path) -> None:
 
 def _write_graph(model: nn.Module, config: Mapping[str, Any], target: pathlib.Path) -> bool:
     """Export the whole of it; False where the model cannot be traced."""
-    training, device = model.training, next((p.device for p in model.parameters()), torch.device("cpu"))
     example = torch.zeros(2, config["in_channels"], *config["input_size"])
     try:
-        whole = Whole(model.cpu().eval(), model.__dict__["preprocess"])
+        whole = Whole(copy.deepcopy(model).cpu(), model.__dict__["preprocess"]).eval()
         with torch.no_grad():
             program = torch.export.export(
                 whole, (example,), dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}}
@@ -180,8 +180,6 @@ def _write_graph(model: nn.Module, config: Mapping[str, Any], target: pathlib.Pa
         _log.warning("no %s: the model cannot be exported (%s)", GRAPH, str(error).partition("\n")[0])
         target.unlink(missing_ok=True)
         return False
-    finally:
-        model.to(device).train(training)
     return True
 
 

@@ -80,7 +80,11 @@ class Preprocess:
             ValueError: The channels are neither the model's nor convertible to them.
         """
         if self.size is not None and tuple(inputs.shape[-2:]) != self.size:
-            inputs = F.interpolate(inputs, self.size, mode="bilinear", antialias=True, align_corners=False)
+            wide = (
+                inputs.float() if inputs.dtype.itemsize < 4 else inputs
+            )  # the CPU resizes no half precision
+            wide = F.interpolate(wide, self.size, mode="bilinear", antialias=True, align_corners=False)
+            inputs = wide.to(inputs.dtype)
         inputs = self._channels(inputs)
         if not any(self.mean) and set(self.std) == {1.0}:
             return inputs

@@ -46,10 +46,11 @@ def offer(name: str, wish: Wish) -> Offer:
         changes["num_channels"] = channels = wish.in_channels
     config = auto.for_model(name, **{"architectures": _architectures(name), **changes, **wish.arguments})
     side, sized = getattr(config, "image_size", None), {}
+    native = getattr(getattr(config, "vision_config", config), "image_size", None)
     if wish.input_size and side is not None:
         height, width = wish.input_size
         sized = {"image_size": height if height == width else [height, width]}
-    return Offer(name, settled(config), Preprocess.normalising(channels), native=_pair(side), sized=sized)
+    return Offer(name, settled(config), Preprocess.normalising(channels), native=_pair(native), sized=sized)
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
