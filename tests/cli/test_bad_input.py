@@ -32,7 +32,7 @@ def refused(tutelage, teacher, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ([], {"student": "cifar/resnet9"}, r"cifar/resnet9.*close: .*cifar/resnet"),
+        ([], {"student": "cifar/resnet9"}, r"cifar/resnet9.*close: .*resnet"),
         ([], {"student": "nothing/at_all"}, "nothing/at_all"),
         (["--set", "paths.deep={loss: mse, student: layer9, teacher: layer3}"], {}, "layer9.*close: .*layer"),
         (["--set", "paths.deep={loss: msse, student: layer3, teacher: layer3}"], {}, "there is no loss 'msse'; close: mse"),

@@ -85,6 +85,8 @@ def train_stage(
     for pupil, distiller in stage.pupils.items():
         if pupil in module.averages:
             distiller.student.load_state_dict(module.student(pupil).state_dict())
+        # The layout that training liked is nobody else's business.
+        distiller.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return Trained(done["history"], done["best_epoch"], done["seconds"], done["steps"])
 
 
