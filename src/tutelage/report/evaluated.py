@@ -98,6 +98,7 @@ def confusion(run: Run) -> Figure | None:
     }
     axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "automargin": True}
     axis |= {"tickvals": numbers, "ticktext": names} if len(names) <= 40 else {"showticklabels": False}
+    slant = 0 if max(map(len, names)) < 4 else -45
     caption = (
         "Each row is a true class and sums to 100%"
         + ("; the numbers are per cent. " if few else ". ")
@@ -106,7 +107,7 @@ def confusion(run: Run) -> Figure | None:
     return figure(
         "confusion", "Confusion of the student", caption, [trace], wide=not few,
         height=min(760, max(400, 150 + 32 * len(names))),
-        xaxis={"title": {"text": "the student says"}, "tickangle": 0 if max(map(len, names)) < 4 else -45, **axis},
+        xaxis={"title": {"text": "the student says"}, "tickangle": slant, **axis},
         yaxis={"title": {"text": "true class"}, "autorange": "reversed", **axis},
     )  # fmt: skip
 
