@@ -10,6 +10,7 @@
     │   ├── ModelError            a model cannot be built, or its weights do not fit
     │   ├── TeacherError          a teacher that would do harm: at chance, other classes, permuted classes
     │   ├── DataError             the data cannot be read or used
+    │   ├── CacheError            a store of teachers' answers does not fit, is damaged, or cannot be written
     │   └── RunError              the run folder cannot be written, or holds another run
     ├── MissingExtra              an optional dependency is not installed; the message is the install line
     └── Interrupted               stopped by a signal; the run resumes (exit code 130)
@@ -51,6 +52,10 @@ class TeacherError(InputError):
 
 class DataError(InputError):
     """The data cannot be read or used."""
+
+
+class CacheError(InputError):
+    """A store of teachers' answers holds others than those asked for, is damaged, or cannot be written."""
 
 
 class RunError(InputError):

@@ -1,6 +1,7 @@
 """Who answers a batch: live networks now, cached answers and fellow pupils by the same interface."""
 
 from .base import Teacher
+from .cached import Cached
 from .frozen import Frozen
 
-__all__ = ["Frozen", "Teacher"]
+__all__ = ["Cached", "Frozen", "Teacher"]

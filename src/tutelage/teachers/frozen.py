@@ -51,10 +51,10 @@ class _Arranged(nn.Module):
 
     def __init__(self, classifier: nn.Module, network: nn.Module) -> None:
         super().__init__()
-        self.__dict__["classifier"] = classifier
+        self.classifier = classifier
         self.__dict__["preprocess"] = getattr(network, "preprocess", None)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.__dict__["classifier"](features)
+        logits: Tensor = self.classifier(features)
         preprocess = self.__dict__["preprocess"]
         return logits if preprocess is None else preprocess.arrange(logits)

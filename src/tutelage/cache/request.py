@@ -1,0 +1,370 @@
+"""Request: which answers are wanted, which of them are still missing, and what it takes to compute them."""
+
+import dataclasses
+import hashlib
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.errors import CacheError
+from tutelage.ledger import Batch, Outputs
+
+from .coding import Coding
+from .manifest import CLEAN, FILE, Entry, Manifest, Part, folder_name
+from .shard import Array, Shard
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which answers are wanted.
+
+    Args:
+        folder: The store; made if there is none.
+        teachers: Bound teachers by name: called with ``(batch, {})`` they give ``{tap: tensor}``.
+        taps: Teacher -> the taps wanted beside the output.
+        fingerprints: Teacher -> of its weights, normalisation and class order, `models.fingerprint`.
+        task: Makes batches of what a loader gives: `Task.unpack`.
+        slices: ``"train"``, of which all views are wanted, and others (selection, guard), of which the clean pictures are.
+        augment: The augmentation of ``"train"``; None for clean pictures.
+        views: How many views of each training sample; without augmentation there is only the clean one.
+        top_k: Keep this many logits and spread the rest evenly; None keeps all, which is right up to 100 classes.
+        dtype: ``"float32"`` where answers are beyond float16 (65,504).
+        maps: Whether taps that are no vectors may be kept, too. They are large.
+        bf16: Let teachers compute in bf16; for hardware that has it natively.
+        batch_size: Samples in a forward of a teacher.
+        device: Where teachers compute.
+        limit: Largest number of bytes to be written.
+        rows: Samples in a shard of a new store.
+    """
+
+    folder: pathlib.Path
+    teachers: Mapping[str, Any]
+    taps: Mapping[str, tuple[str, ...]]
+    fingerprints: Mapping[str, str]
+    task: Any
+    slices: Mapping[str, Any]
+    augment: Any = None
+    views: int = 4
+    top_k: int | None = None
+    dtype: Literal["float16", "float32"] = "float16"
+    maps: bool = False
+    bf16: bool = False
+    batch_size: int = 256
+    device: str | torch.device = "cpu"
+    limit: float = 20e9
+    rows: int = 1 << 20
+
+    def wanted(self) -> Iterator[tuple[str, int]]:
+        """Part and view of all that is wanted."""
+        for part, slice_ in self.slices.items():
+            augmented = part == TRAIN and self.augment is not None
+            for view in range(self.views) if augmented else [CLEAN]:
+                if len(slice_):
+                    yield part, view
+
+    def batch(self, part: str, positions: Tensor, view: int) -> Batch:
+        """The samples at these positions of a slice, as all teachers see them."""
+        slice_ = self.slices[part]
+        index = slice_.index[positions]
+        views, pictures = torch.full_like(index, view), slice_.gather(positions)
+        raw = {
+            "inputs": pictures if view == CLEAN else self.augment(pictures, index, views),
+            "target": slice_.labels[positions],
+            "index": index,
+            "view": views,
+            "labelled": slice_.labelled[positions],
+        }
+        batch: Batch = self.task.unpack(raw)
+        inputs = batch.inputs.to(self.device)
+        if inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return dataclasses.replace(batch, inputs=inputs)
+
+    def answer(self, name: str, batch: Batch, *, bf16: bool) -> Outputs:
+        """What a teacher says about a batch."""
+        kind = torch.device(self.device).type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bf16):
+            said: Outputs = self.teachers[name](batch, {})
+            return said
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What it takes to compute what is missing.
+
+    Args:
+        bytes: What will be written.
+        seconds: How long the teachers take, from one timed batch each.
+        forwards: Samples times teachers.
+        tap_bytes: Teacher -> tap -> bytes.
+        free: Bytes free on the disk.
+    """
+
+    bytes: int
+    seconds: float
+    forwards: int
+    tap_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    free: int = 0
+
+    def describe(self) -> str:
+        """One line, and one for each teacher."""
+        if not self.forwards:
+            return "teachers' answers: all are in the store"
+        lines = [
+            f"teachers' answers: {self.forwards:,} forwards, about {_span(self.seconds)}, {_size(self.bytes)} to write"
+        ]
+        for name, taps in self.tap_bytes.items():
+            told = ", ".join(f"{tap or 'output'} {_size(size)}" for tap, size in taps.items())
+            lines.append(f"  {name}: {told}")
+        return "\n".join(lines)
+
+
+@dataclass
+class Piece:
+    """A shard that is not complete.
+
+    Args:
+        entry: Whose answers.
+        shard: The file that is filled, not yet under its own name if it is new.
+        final: Its own name.
+        done: Which rows are whole.
+    """
+
+    entry: Entry
+    shard: Shard
+    final: pathlib.Path
+    done: Array
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is there and what is missing.
+
+    Args:
+        manifest: Of the store, with the entries that are wanted; views that are not whole are not listed.
+        entries: Teacher -> its entry.
+        missing: (part, view, first sample) -> what is not complete.
+        estimate: What it takes.
+        notes: What was found damaged, a line each.
+    """
+
+    manifest: Manifest
+    entries: Mapping[str, Entry]
+    missing: Mapping[tuple[str, int, int], list[Piece]]
+    estimate: Estimate
+    notes: list[str]
+
+
+def estimate(request: Request) -> Estimate:
+    """What it would take to compute what is missing. Writes nothing.
+
+    Raises:
+        CacheError: The store holds answers for other data or another augmentation.
+    """
+    return make_plan(request).estimate
+
+
+def make_plan(request: Request) -> Plan:
+    """Look into the store, run each teacher that is needed on one batch, and count."""
+    manifest = open_manifest(request)
+    entries = {name: _entry(request, manifest, name) for name in request.teachers}
+    missing: dict[tuple[str, int, int], list[Piece]] = {}
+    notes: list[str] = []
+    for entry in {entry.folder: entry for entry in entries.values()}.values():
+        manifest = _survey(request, manifest.with_entry(entry), entry, missing, notes)
+    entries = {
+        name: next(e for e in manifest.entries if e.folder == entry.folder) for name, entry in entries.items()
+    }
+    return Plan(manifest, entries, missing, _count(request, missing), notes)
+
+
+def open_manifest(request: Request) -> Manifest:
+    """The manifest of the store, or a new one.
+
+    Raises:
+        CacheError: It is of another version, or for other data or another augmentation.
+    """
+    import tutelage
+
+    parts = {name: Part(s.fingerprint, len(s)) for name, s in request.slices.items() if len(s)}
+    augment = None
+    if request.augment is not None:
+        arguments = {"fingerprint": request.augment.fingerprint, "arguments": request.augment.to_dict()}
+        augment = arguments | {"pictures": _pictures(request)}
+    _refuse_ambiguous(request)
+    versions = {"tutelage": tutelage.__version__, "torch": str(torch.__version__)}
+    if not (request.folder / FILE).exists():
+        return Manifest(augment, parts, rows=request.rows, versions=versions)
+    found = Manifest.read(request.folder)
+    differs = [
+        f"slice {name!r} (fingerprint {found.parts[name].fingerprint[:12]}, now {part.fingerprint[:12]})"
+        for name, part in parts.items()
+        if name in found.parts and found.parts[name] != part
+    ]
+    if found.augment != augment:
+        differs.append(f"augmentation ({_told(found.augment)}, now {_told(augment)})")
+    if differs:
+        raise CacheError(
+            f"{request.folder}: the store was made for another {' and another '.join(differs)}. "
+            "Restore it, or use another folder."
+        )
+    return dataclasses.replace(found, parts={**found.parts, **parts})
+
+
+def _pictures(request: Request) -> str:
+    """A hash of some augmented pictures: tells when the same arguments come to mean other pictures."""
+    slice_ = request.slices[TRAIN]
+    positions = torch.arange(min(16, len(slice_)))
+    index = slice_.index[positions]
+    pictures = request.augment(slice_.gather(positions), index, torch.arange(len(index)) % 4)
+    if pictures.is_floating_point():
+        pictures = (pictures * 255).round().clamp(0, 255).to(torch.uint8)
+    return hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _told(augment: Mapping[str, Any] | None) -> str:
+    return "none" if augment is None else " ".join(f"{k}={v}" for k, v in augment["arguments"].items())
+
+
+def _refuse_ambiguous(request: Request) -> None:
+    """Clean pictures are found by their number alone: two slices may not share one."""
+    seen: dict[str, Any] = {}
+    for part, view in request.wanted():
+        if view == CLEAN:
+            index = request.slices[part].index
+            for other, numbers in seen.items():
+                if (shared := np.intersect1d(index.numpy(), numbers.numpy())).size:
+                    raise CacheError(
+                        f"{request.folder}: sample {shared[0]} is in slice {other!r} and in slice {part!r}, so its clean "
+                        f"picture would be two. Leave one of the slices out, or keep it in a store of its own."
+                    )
+            seen[part] = index
+
+
+def _entry(request: Request, manifest: Manifest, name: str) -> Entry:
+    """The entry of a teacher: the one there is, or a new one, for which the teacher answers two samples."""
+    fingerprint, taps = request.fingerprints[name], ("", *request.taps.get(name, ()))
+    found = manifest.find(fingerprint, taps, request.top_k, request.dtype)
+    if found is not None:
+        return found
+    part, view = next(request.wanted())
+    said = request.answer(
+        name, request.batch(part, torch.arange(min(2, len(request.slices[part]))), view), bf16=request.bf16
+    )
+    codings = tuple(_coding(request, tap, tuple(said[tap].shape[1:])) for tap in taps)
+    _refuse_maps(request, name, codings)
+    preprocess: Any = getattr(getattr(request.teachers[name], "network", None), "preprocess", None)
+    return Entry(
+        name=name,
+        fingerprint=fingerprint,
+        preprocess=preprocess.to_dict() if hasattr(preprocess, "to_dict") else None,
+        folder=folder_name(name, fingerprint, codings, request.bf16),
+        codings=codings,
+        bf16=request.bf16,
+        head=None,
+        views={},
+    )
+
+
+def _coding(request: Request, tap: str, shape: tuple[int, ...]) -> Coding:
+    whole = tap or len(shape) != 1 or request.top_k is None or request.top_k >= shape[0]
+    return Coding(tap, shape, request.dtype, None if whole else request.top_k)
+
+
+def _refuse_maps(request: Request, name: str, codings: tuple[Coding, ...]) -> None:
+    maps = {c.tap: c for c in codings if len(c.shape) > 1}
+    if maps and not request.maps:
+        rows = sum(len(request.slices[part]) for part, _ in request.wanted())
+        told = ", ".join(
+            f"{tap or 'the output'} {list(c.shape)} ({_size(rows * sum(k.row_bytes for k in c.columns))})"
+            for tap, c in maps.items()
+        )
+        raise CacheError(
+            f"teacher {name!r}: expected vectors to keep, found maps: {told}. Ask for them (`--maps`) if that is worth "
+            "it, leave these paths out, or hear the teachers live (train.cache=live)."
+        )
+
+
+def _survey(
+    request: Request,
+    manifest: Manifest,
+    entry: Entry,
+    missing: dict[tuple[str, int, int], list[Piece]],
+    notes: list[str],
+) -> Manifest:
+    """Find what is not whole; views that are not are taken off the manifest's list."""
+    for part, view in request.wanted():
+        index, seal = request.slices[part].index.numpy(), manifest.seal(entry, part)
+        listed, whole = view in entry.views.get(part, ()), True
+        for first, final in manifest.shards(request.folder, entry, part, view):
+            problem = final.broken()
+            part_file = Shard(final.path.with_suffix(".part"), final.columns, final.rows)
+            shard = part_file if problem else final
+            done = np.zeros(final.rows, bool)
+            if shard.broken() is None:
+                done = shard.sealed(seal, index[first : first + final.rows], view)
+            if listed and not done.all():
+                notes.append(f"{final.path}: {problem or f'{int((~done).sum()):,} rows are damaged'}; mended")
+            if not (done.all() and shard is final):
+                whole = False
+                missing.setdefault((part, view, first), []).append(Piece(entry, shard, final.path, done))
+        if whole != listed:
+            entry = entry.with_view(part, view, whole)
+            manifest = manifest.with_entry(entry)
+    return manifest
+
+
+def _count(request: Request, missing: Mapping[tuple[str, int, int], list[Piece]]) -> Estimate:
+    rows: dict[str, int] = {}
+    sizes: dict[str, dict[str, int]] = {}
+    size, entries = 0, {}
+    for pieces in missing.values():
+        for piece in pieces:
+            name, left = piece.entry.name, int((~piece.done).sum())
+            entries[name] = piece.entry
+            rows[name] = rows.get(name, 0) + left
+            size += 0 if piece.shard.path.exists() else piece.shard.size
+            for coding in piece.entry.codings if left else ():
+                taps = sizes.setdefault(name, {})
+                taps[coding.tap] = taps.get(coding.tap, 0) + left * sum(c.row_bytes for c in coding.columns)
+    seconds = sum(left * _seconds_per_sample(request, entries[name]) for name, left in rows.items() if left)
+    free = shutil.disk_usage(_existing(request.folder)).free
+    return Estimate(size, seconds, sum(rows.values()), sizes, free)
+
+
+def _seconds_per_sample(request: Request, entry: Entry) -> float:
+    name = next(
+        n for n, f in request.fingerprints.items() if f == entry.fingerprint and n in request.teachers
+    )
+    part, view = next(request.wanted())
+    batch = request.batch(part, torch.arange(min(request.batch_size, len(request.slices[part]))), view)
+    began = time.perf_counter()
+    request.answer(name, batch, bf16=entry.bf16)[""].sum().item()
+    return (time.perf_counter() - began) / len(batch)
+
+
+def _existing(folder: pathlib.Path) -> pathlib.Path:
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,15 @@
+"""A small world for the cache: digits, three little teachers that count what they are asked, and a request."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from world import World
+
+
+@pytest.fixture()
+def world(tmp_path) -> World:
+    return World(tmp_path / "store")
