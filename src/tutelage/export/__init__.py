@@ -1,0 +1,7 @@
+"""The student walks out alone: one file per format, each checked against the model it came from."""
+
+from .onnx import to_onnx
+from .parity import Parity
+from .pt2 import to_pt2
+
+__all__ = ["Parity", "to_onnx", "to_pt2"]

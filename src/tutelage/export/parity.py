@@ -1,0 +1,137 @@
+"""Does the exported file say what the model says?"""
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError, RunError
+from .standalone import Standalone
+
+Runtime = Callable[[Tensor], Tensor]
+"""Pictures ``[B, C, H, W]`` -> logits, computed by an exported file."""
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported file is from the model it came from.
+
+    Args:
+        file: Its name.
+        samples: How many pictures were compared.
+        max_difference: Largest absolute difference between logits.
+        largest_logit: Largest absolute logit of the model.
+        agreement: Share of equal arg-max over dimension 1, in [0, 1].
+        tolerance: What `max_difference` may be, as a share of `largest_logit` or of 1, whichever is more.
+    """
+
+    file: str
+    samples: int
+    max_difference: float
+    largest_logit: float
+    agreement: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is within the tolerance; a NaN never is."""
+        return self.max_difference <= self.tolerance * max(1.0, self.largest_logit)
+
+
+def compare(model: Standalone, runtime: Runtime, pictures: Tensor, *, file: str, tolerance: float) -> Parity:
+    """Run model and file on the same pictures: the first alone, the others in batches.
+
+    Args:
+        model: The model in plain PyTorch.
+        runtime: The file.
+        pictures: ``[n, C, H, W]`` in [0, 1].
+        file: The file's name.
+        tolerance: See `Parity`.
+
+    Returns:
+        What was found, whether or not it holds.
+    """
+    batches = [pictures[:1], *(torch.split(pictures[1:], CHUNK) if len(pictures) > 1 else ())]
+    with torch.no_grad():
+        expected = torch.cat([model(batch) for batch in batches])
+    found = torch.cat([runtime(batch) for batch in batches])
+    if found.shape != expected.shape:
+        raise ModelError(
+            f"{file}: expected an output of {tuple(expected.shape)}, found {tuple(found.shape)}. "
+            "The model's shapes depend on the batch."
+        )
+    return Parity(
+        file=file,
+        samples=len(pictures),
+        max_difference=(found - expected).abs().max().item(),
+        largest_logit=expected.abs().max().item(),
+        agreement=(found.argmax(1) == expected.argmax(1)).double().mean().item(),
+        tolerance=tolerance,
+    )
+
+
+def deliver(
+    folder: pathlib.Path,
+    file: str,
+    *,
+    write: Callable[[pathlib.Path], None],
+    opened: Callable[[pathlib.Path], Runtime],
+    model: Standalone,
+    pictures: Tensor,
+    tolerance: float,
+) -> Parity:
+    """Write a file, check it, and only then let it appear, with its line in ``parity.json``.
+
+    Args:
+        folder: Where; made if it is missing.
+        file: The file's name.
+        write: Writes the file to a path.
+        opened: Opens it from there.
+        model: What it must agree with.
+        pictures: On which.
+        tolerance: See `Parity`.
+
+    Returns:
+        The parity, which holds.
+
+    Raises:
+        ModelError: The parity does not hold; the folder is as it was.
+        RunError: The folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
+            fresh = pathlib.Path(scratch)
+            write(fresh / file)
+            parity = compare(model, opened(fresh / file), pictures, file=file, tolerance=tolerance)
+            if not parity.holds:
+                raise ModelError(
+                    f"{file}: expected logits within {tolerance:g} of the model's (largest: "
+                    f"{parity.largest_logit:.3g}), found a difference of {parity.max_difference:.3g} on "
+                    f"{parity.samples} pictures; equal arg-max: {parity.agreement:.1%}. Nothing was written."
+                )
+            lines = {**_stored(folder / "parity.json"), file: asdict(parity)}
+            (fresh / "parity.json").write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
+            for name in (file, "parity.json"):
+                os.replace(fresh / name, folder / name)
+    except OSError as error:
+        raise RunError(
+            f"cannot write to {folder}: {error.strerror or error}. Choose another folder."
+        ) from error
+    return parity
+
+
+def _stored(path: pathlib.Path) -> dict[str, object]:
+    """The lines of the other formats."""
+    try:
+        lines: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return lines
