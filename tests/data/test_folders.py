@@ -353,3 +353,21 @@ def test_a_limit_on_a_folder_keeps_the_numbers_of_its_samples(tmp_path):
     assert len(some.train) == 8
     row = int((whole.train.index == some.train.index[3]).nonzero())
     assert torch.equal(some.train.gather(torch.tensor([3])), whole.train.gather(torch.tensor([row])))
+
+
+@pytest.mark.parametrize(("odd", "shape"), [({"size": (9, 8)}, (3, 64, 64)), ({"mode": "L"}, (3, 8, 8))])
+def test_one_odd_picture_among_many_is_noticed(odd, shape, tmp_path):
+    cells = [{"bytes": encoded(n, **(odd if n == 1 else {})), "path": None} for n in range(200)]
+    write_parquet(tmp_path / "train.parquet", [0, 1] * 100, contents=cells)
+    splits = open_data(tmp_path)
+    assert splits.train.shape == shape
+    assert not any("could not be read" in note for note in splits.notes)
+
+
+def test_many_colour_pictures_do_not_hide_behind_grey_ones(tmp_path):
+    cells = [{"bytes": encoded(n, mode="RGB" if n % 3 == 1 else "L"), "path": None} for n in range(200)]
+    write_parquet(tmp_path / "train.parquet", [0, 1] * 100, contents=cells)
+    train = open_data(tmp_path).train
+    assert train.shape == (3, 8, 8)
+    row = int((train.index % 3 == 1).nonzero()[0])
+    assert torch.equal(train.gather(torch.tensor([row]))[0], decode(encoded(int(train.index[row]))))
