@@ -8,7 +8,7 @@ both classifiers. The result is deterministic and meant to be read and edited.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import log2
 from typing import Any
 
@@ -21,7 +21,10 @@ from .taps import Site, module_name, reads_input
 Sites = Mapping[str, Site]
 
 STEM = 0.1
-"""Where the first tenth of a model ends: one resolution behind it makes the model one of a single grid."""
+"""Share of a model that counts as its stem."""
+
+MOST = 0.8
+"""A model that spends this share of its depth on one grid, with at most one other, keeps its grid."""
 
 FAR = 0.5
 """Taps further apart in relative depth than this do not pair, whatever their stride."""
@@ -65,13 +68,17 @@ def stages(sites: Sites) -> list[Site]:
         Sites with a grid, or with tokens for models that read no picture; empty if the model has neither.
     """
     ends = _ends(sites)
-    if len([site for site in ends if site.depth > STEM]) > 1:
-        return ends
-    return _spaced(sites) or ends
+    deep = [site.depth for site in ends if site.depth > STEM]
+    longest = max((end - start for start, end in pairwise([0.0, *deep])), default=1.0)
+    keeps_grid = len(deep) < 3 and longest > MOST
+    return (_spaced(sites) if keeps_grid else []) or ends
 
 
 def pair(student: Sites, teacher: Sites, *, most: int = 4) -> list[Pair]:
-    """Pair the `stages` of two models: equal strides first, then nearest relative depths, never crosswise.
+    """Pair the `stages` of two models, never crosswise.
+
+    Where both shrink the picture, equal strides come first; then, and where one keeps its grid, the nearest
+    relative depths.
 
     Args:
         student: The student's sites, from `taps.survey`.
@@ -81,10 +88,12 @@ def pair(student: Sites, teacher: Sites, *, most: int = 4) -> list[Pair]:
     Returns:
         Pairs from the input to the output; empty if no stage of one can be connected to one of the other.
     """
+    ours, theirs = stages(student), stages(teacher)
+    by_stride = _shrinks(ours) and _shrinks(theirs)
     ranked = sorted(
         (
-            (not _same_stride(s, t), abs(s.depth - t.depth), -s.depth, -t.depth, s, t)
-            for s, t in product(stages(student), stages(teacher))
+            (by_stride and not _same_stride(s, t), abs(s.depth - t.depth), -s.depth, -t.depth, s, t)
+            for s, t in product(ours, theirs)
             if abs(s.depth - t.depth) <= FAR and between(s, t) is not None
         ),
         key=lambda rank: rank[:4],
@@ -229,6 +238,10 @@ def _same_stride(student: Site, teacher: Site) -> bool:
     return student.stride is not None and _octave(student.stride) == _octave(teacher.stride)
 
 
+def _shrinks(found: Sequence[Site]) -> bool:
+    return len({_octave(site.stride) for site in found}) > 1
+
+
 def _before_classifier(sites: Sites) -> Site | None:
     return next((site for site in sites.values() if reads_input(site.name)), None)
 
@@ -242,7 +255,8 @@ def _ends(sites: Sites) -> list[Site]:
     coarsest = 0.0
     for site in places:
         stride, size = site.stride or 0.0, tree.size(site)
-        if (site.grid == (1, 1) and (size == 1 or 4 * size < largest)) or (size == 1 and stride < coarsest):
+        jumps = stride > 2 * coarsest > 0 or size == 1 or 4 * size < largest
+        if (site.grid == (1, 1) and jumps) or (size == 1 and stride < coarsest):
             continue  # a global pooling, or one to a fixed grid (VGG)
         coarsest = max(coarsest, stride)
         by_stride.setdefault(_octave(site.stride), []).append(site)
@@ -283,24 +297,31 @@ class _Tree:
         """Whether a module holds whole resolutions, or the classifier, and not just one step down."""
         if f"{self.classifier}.".startswith(f"{name}."):
             return True
-        if len(self._strides(self.below.get(name, ()))) > 2:
-            return True
-        return len(
-            self._strides(self.sites[c] for c in self.children.get(name, ()) if c in self.sites)
-        ) > 1 and (2 * len(self.below[name]) > len(self.sites))
+        parts = (self.sites[part] for part in self._parts(name))
+        strides = {_octave(site.stride) for site in parts if site.grid and site.grid != (1, 1)}
+        return len(strides) > 2 or (len(strides) > 1 and 2 * len(self.below[name]) > len(self.sites))
 
-    @staticmethod
-    def _strides(sites: Iterable[Site]) -> set[int | None]:
-        return {_octave(site.stride) for site in sites if site.grid and site.grid != (1, 1)}
+    def _parts(self, name: str) -> list[str]:
+        """What a module is made of: looks through wrappers of a single part and lists that never run."""
+        parts: list[str] = []
+        for child in self.children.get(name, ()):
+            parts += [child] if child in self.sites else self._parts(child)
+        return (self._parts(parts[0]) or parts) if len(parts) == 1 else parts
 
 
 def _spaced(sites: Sites, count: int = 4) -> list[Site]:
-    """Evenly spaced members of the longest series of blocks (``blocks.0``, ``blocks.1``, …)."""
-    series: dict[tuple[str, tuple[int, ...]], list[Site]] = {}
+    """Evenly spaced members of the longest series (``blocks.0``, ``blocks.1`` …), of equals the outermost."""
+    series: dict[tuple[object, ...], list[Site]] = {}
     for site in sites.values():
-        numbered = re.fullmatch(r"(.*?)\d+", module_name(site.name))
-        if numbered and site.kind in ("map", "tokens") and not reads_input(site.name):
-            series.setdefault((numbered[1], site.shape), []).append(site)
-    longest: Sequence[Site] = max(series.values(), key=len, default=())
-    count = min(count, len(longest))
-    return [longest[(i + 1) * len(longest) // count - 1] for i in range(count)]
+        if site.kind not in ("map", "tokens") or reads_input(site.name):
+            continue
+        for number in re.finditer(r"\d+", site.name):
+            around = site.name[: number.start()], site.name[number.end() :]
+            series.setdefault((*around, site.kind, site.width, site.stride), []).append(site)
+    found = max(
+        series.values(), key=lambda each: (len(each), -each[0].name.count("."), each[-1].depth), default=[]
+    )
+    if len(found) < 2:
+        return []
+    count = min(count, len(found))
+    return [found[(i + 1) * len(found) // count - 1] for i in range(count)]

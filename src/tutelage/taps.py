@@ -161,7 +161,7 @@ class Taps:
                 raise InputError(
                     f"{self.owner}: expected {wanted} at tap {name!r}, found {found}. Tap another module."
                 )
-            if tensor.is_inference():  # has no version to compare
+            if torch.compiler.is_compiling() or tensor.is_inference():  # no version to compare
                 read[name] = tensor.clone()
                 return
             marks[name] = (tensor, tensor._version)
@@ -292,16 +292,19 @@ def survey(model: nn.Module, run: Callable[[], Any]) -> dict[str, Site]:
         for module, training in modes:
             module.training = training
     prefix = getattr(model, "num_prefix_tokens", None)
+    kinds = {name: type(model.get_submodule(module_name(name))) for name in seen}
     look = _Look(given[-1] if given else (), prefix if isinstance(prefix, int) else None)
-    sites = [look(name, shape, at / max(finished, 1)) for name, (shape, at) in seen.items()]
+    for name, (shape, _) in seen.items():
+        look.learn(kinds[name], shape)
+    sites = [look(name, kinds[name], shape, at / max(finished, 1)) for name, (shape, at) in seen.items()]
     return {site.name: site for site in sites}
 
 
 class _Look:
     """Tells what a shape means, given the shape of the picture the model got.
 
-    Where channels could be first or last (a square with as many channels as rows), they are where they
-    were in the map before.
+    Where channels could be first or last (a square with as many channels as rows), they are where other
+    modules of the same class have them, else where they were in the map before.
     """
 
     PREFIXES = (0, 1, 2, 4, 5, 8, 9)
@@ -311,9 +314,16 @@ class _Look:
         self.batch = given[0] if given else None
         self.size = given[2:] if len(given) == 4 else None
         self.prefixes = self.PREFIXES if prefix is None else (prefix, *self.PREFIXES)
+        self.suffixes: dict[type, str] = {}
         self.last_suffix = ""
 
-    def __call__(self, name: str, shape: tuple[int, ...], depth: float) -> Site:
+    def learn(self, kind: type, shape: tuple[int, ...]) -> None:
+        """Remember where this class of modules has its channels, if this shape leaves no doubt."""
+        grids = self._grids(shape)
+        if len(grids) == 1:
+            self.suffixes.setdefault(kind, next(iter(grids)))
+
+    def __call__(self, name: str, kind: type, shape: tuple[int, ...], depth: float) -> Site:
         sample = shape[1:]
         if self.batch is not None and shape[0] != self.batch:
             return Site(name, sample, "other", None, depth, None)
@@ -321,22 +331,19 @@ class _Look:
             return Site(name, sample, "vector", None, depth, None)
         if len(sample) == 2:
             return self._tokens(name, sample, depth)
-        return self._map(name, sample, depth)
-
-    def _map(self, name: str, sample: tuple[int, ...], depth: float) -> Site:
-        grids: dict[str, tuple[int, int]] = {}  # by what has to be added to the tap
-        if len(sample) == 3 and self._fits(sample[1], sample[2]):
-            grids[""] = sample[1], sample[2]
-        if len(sample) == 3 and self._fits(sample[0], sample[1]):
-            grids[MAP] = sample[0], sample[1]
+        grids = self._grids(shape)
         if not grids or self.size is None:
             return Site(name, sample, "other", None, depth, None)
-        suffix = self.last_suffix if self.last_suffix in grids else next(iter(grids))
-        grid = grids[suffix]
-        if len(grids) == 1 and grid != (1, 1):
-            self.last_suffix = suffix
-        shape = (sample[2], *grid) if suffix else sample
-        return Site(name + suffix, shape, "map", self.size[0] / grid[0], depth, grid)
+        likely = (self.suffixes.get(kind), self.last_suffix, *grids)
+        suffix = next(known for known in likely if known in grids)
+        self.last_suffix, grid = suffix, grids[suffix]
+        sample = (sample[2], *grid) if suffix else sample
+        return Site(name + suffix, sample, "map", self.size[0] / grid[0], depth, grid)
+
+    def _grids(self, shape: tuple[int, ...]) -> dict[str, tuple[int, int]]:
+        """The grids a shape could hold, by what has to be added to the tap to get at them."""
+        sides = {"": shape[2:], MAP: shape[1:3]} if len(shape) == 4 else {}
+        return {suffix: (grid[0], grid[1]) for suffix, grid in sides.items() if self._fits(*grid)}
 
     def _fits(self, rows: int, columns: int) -> bool:
         """Whether a picture shrinks to this grid by about the same factor on both sides."""
@@ -354,7 +361,7 @@ class _Look:
 
     def _grid(self, tokens: int) -> tuple[int, int] | None:
         """The grid of the picture's proportions with so many cells, if there is one."""
-        if self.size is None or tokens < 1:
+        if self.size is None or tokens < 2:
             return None
         rows = round((tokens * self.size[0] / self.size[1]) ** 0.5)
         if rows < 1 or tokens % rows:
