@@ -171,7 +171,6 @@ def _evaluation(models: list[str], samples: dict[str, torch.Tensor], seeds: int,
             {**tap, "connector": "project", "teacher_name": teacher, "path": "layer3"}
             for teacher in ("big", "wide")
         ],
-        "verdict_method": "Paired bootstrap, 10,000 resamples.",
         "seeds": [
             {"seed": seed, "student": student + 0.004 * seed, "baseline": baseline} for seed in range(seeds)
         ],

@@ -134,6 +134,14 @@ def test_bins_hold_every_sample_once_and_match_a_loop():
         assert one == pytest.approx(other)
 
 
+def test_bins_of_few_samples_are_not_drawn(run):
+    read = report.read(run)
+    (trace,) = (one for one in reliability(read).spec["data"] if one["name"].startswith("student"))
+    sizes = [size for *_, size in bins(read.samples, "student")]
+    assert min(sizes) < 10
+    assert trace["customdata"] == [size for size in sizes if size >= 10]
+
+
 def test_without_single_predictions_there_is_no_reliability_diagram(run):
     (run / "evaluation.safetensors").unlink()
     assert reliability(report.read(run)) is None

@@ -38,6 +38,11 @@ def test_no_difference_claims_nothing(folders, run):
     assert summary.sentence.startswith("No difference could be shown")
 
 
+def test_a_difference_of_nothing_is_neither_higher_nor_lower(folders, run):
+    summary = _changed(folders, run, verdict="no difference", delta=0.0)
+    assert summary.sentence.endswith("its test accuracy is the same.")
+
+
 def test_decibels_are_not_percentages(folders, run):
     summary = _changed(folders, run, metric="psnr", delta=0.31, interval=[0.1, 0.5])
     assert "its test psnr is 0.31 dB higher" in summary.sentence
@@ -49,6 +54,11 @@ def test_decibels_are_not_percentages(folders, run):
 )
 def test_the_page_says_what_the_interval_covers(folders, run, seeds, words):
     assert words in _changed(folders, run, seeds=seeds).notes[0]
+
+
+def test_the_words_of_the_verdict_itself_come_first(folders, run):
+    folders.change_json(run / "evaluation.json", verdict_method="It covers samples and nothing else.")
+    assert summarise(report.read(run)).notes[0] == "It covers samples and nothing else."
 
 
 def test_without_a_baseline_there_is_no_verdict_and_the_reason_is_given(folders, tmp_path):

@@ -16,6 +16,9 @@ CLASSES = 20
 BINS = 15
 """Bins of confidence, of equal width."""
 
+FEWEST = 10
+"""A bin with fewer samples is not drawn: its accuracy is mostly chance."""
+
 _HUES = {"student": STUDENT, "baseline": BASELINE}
 
 
@@ -129,7 +132,8 @@ def reliability(run: Run) -> Figure | None:
     if len(traces) == 1:
         return None
     caption = (
-        f"Test samples in {BINS} bins of equal width by confidence; larger dots hold more samples. "
+        f"Test samples in {BINS} bins of equal width by confidence; larger dots hold more samples, "
+        f"bins of fewer than {FEWEST} are left out. "
         "On the dashed line a model is right as often as it claims; below it, it is too sure."
     )
     axis = {"range": [0, 103]}
@@ -153,7 +157,7 @@ def bins(samples: Mapping[str, Tensor], model: str) -> list[tuple[float, float, 
 
 
 def _reliability_of(run: Run, model: str) -> list[Trace]:
-    points = bins(run.samples, model)
+    points = [point for point in bins(run.samples, model) if point[2] >= FEWEST]
     if not points:
         return []
     most = max(size for *_, size in points)

@@ -30,14 +30,15 @@ def summarise(run: Run) -> Summary:
     if not run.result:
         return Summary("unfinished", _unfinished(run), (), (*run.missing, *warned))
     covers = (coverage(run),) if run.result.get("interval") else ()
-    decided = run.evaluation.get("verdict_method")
-    how = (f"How the verdict was reached: {decided}",) if decided else ()
     verdict = run.result.get("verdict")
-    return Summary(verdict or "none", _sentence(run), _facts(run), (*covers, *how, *run.missing, *warned))
+    return Summary(verdict or "none", _sentence(run), _facts(run), (*covers, *run.missing, *warned))
 
 
 def coverage(run: Run) -> str:
-    """What the interval covers, by the number of seeds."""
+    """What the interval covers: in the words of whoever computed it, else by the number of seeds."""
+    method = run.evaluation.get("verdict_method") or run.result.get("verdict_method")
+    if method:
+        return str(method)
     seeds = run.result.get("seeds", 1)
     if seeds <= 1:
         return (
@@ -57,16 +58,17 @@ def _sentence(run: Run) -> str:
     delta, verdict = run.result.get("delta"), run.result.get("verdict")
     if verdict is None or delta is None:
         return _unjudged(run, metric)
-    by = f"{signed(abs(delta) * metric.scale).lstrip('+')} {metric.step}".rstrip()
-    ahead = "higher" if delta > 0 else "lower"
+    by = signed(abs(delta) * metric.scale).lstrip("+")
+    way = "higher" if delta > 0 else "lower"
+    moved = "the same" if by == "0.00" else " ".join(filter(None, (by, metric.step, way)))
     if verdict == "no difference":
         return (
             "No difference could be shown between the distilled student and the same student trained without "
-            f"teachers: its test {metric.name} is {by} {ahead}."
+            f"teachers: its test {metric.name} is {moved}."
         )
     return (
         f"The distilled student is {verdict} than the same student trained without teachers: "
-        f"its test {metric.name} is {by} {ahead}."
+        f"its test {metric.name} is {moved}."
     )
 
 

@@ -216,5 +216,5 @@ def _weights_of_result(run: Run) -> Table | None:
 
 
 def _tap(name: str | None, shape: Sequence[int] | None) -> str:
-    size = " × ".join(map(str, shape)) if shape else "shape unknown"
-    return f"{name or 'output'} ({size})"
+    size = f" ({' × '.join(map(str, shape))})" if shape else ""
+    return f"{name or 'output'}{size}"
