@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutelage.errors import RecipeError
-from tutelage.pairing import COLUMNS, Pair, build, connect, pair, stages, table, vectors
+from tutelage.pairing import COLUMNS, Pair, between, build, pair, stages, table, vectors
 from tutelage.taps import Site, Taps, survey
 
 # Drawn blind from timm 1.0.31: its model files shuffled by random.Random(0), in each the first of its
@@ -220,7 +219,7 @@ def test_connects_tokens_whatever_stands_before_them():
         for grid, its in ((4, 4), (4, 6), (6, 4)):
             student = Site("a", (grid**2 + prefix, 8), "tokens", 4.0, 1.0, (grid, grid), prefix)
             teacher = Site("b", (its**2 + other, 12), "tokens", 4.0, 1.0, (its, its), other)
-            wire = build(Pair("a", "b", student.shape, teacher.shape, connect(student, teacher), ""))
+            wire = build(Pair("a", "b", student.shape, teacher.shape, between(student, teacher), ""))
             assert wire(torch.randn(2, *student.shape)).shape[1:] == teacher.shape
 
 
@@ -235,15 +234,11 @@ def test_pairs_texts_by_depth_where_the_tokens_are_the_same():
     assert [p.teacher for p in found] == ["1.1", "1.3", "1.5", "1.7"]
 
 
-def test_refuses_to_make_a_map_of_a_vector():
-    vector, grid = (
-        Site("fc:input", (64,), "vector", None, 0.9, None),
-        Site("layer4", (64, 2, 2), "map", 8, 1, (2, 2)),
-    )
-    with pytest.raises(
-        RecipeError, match=r"'fc:input', 64 \(vector\), cannot be connected .*'layer4', 64x2x2 \(map\)"
-    ):
-        connect(vector, grid)
+def test_nothing_makes_a_map_of_a_vector():
+    vector = Site("fc:input", (64,), "vector", None, 0.9, None)
+    grid = Site("layer4", (64, 2, 2), "map", 8.0, 1.0, (2, 2))
+    assert between(vector, grid) is None
+    assert between(grid, vector) == ("pool",)
 
 
 def test_there_are_no_vectors_without_a_classifier():

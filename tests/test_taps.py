@@ -191,6 +191,20 @@ def test_names_refer_to_the_model_inside_its_wrappers(model):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_reads_a_forward_that_turns_gradients_off_itself(model, mode):
+    model.eval()
+
+    def run():
+        with mode():
+            return model(X)
+
+    taps = Taps(model, ["1"])
+    for _ in range(2):
+        assert_close(taps(run)["1"], model[:2](X).detach())
+        assert_close(taps(lambda: model(X))["1"], model[:2](X))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_reads_without_gradient(model, mode):
     model.eval()
     taps = Taps(model, ["1"])

@@ -15,7 +15,6 @@ from typing import Any
 from torch import nn
 
 from . import connectors
-from .errors import RecipeError
 from .taps import Site, module_name, reads_input
 
 Sites = Mapping[str, Site]
@@ -118,26 +117,43 @@ def vectors(student: Sites, teacher: Sites) -> Pair | None:
     return _pair(s, t, "in front of both classifiers")
 
 
-def connect(student: Site, teacher: Site) -> tuple[str, ...]:
-    """Which connectors lead from one site to another, by name and in order; none where the shapes agree.
+def between(student: Site, teacher: Site) -> tuple[str, ...] | None:
+    """Which connectors lead from one site to another.
 
-    Raises:
-        RecipeError: No connector of ours leads from one to the other.
+    Returns:
+        Names from `tutelage.connectors`, in order; empty where the shapes agree; None where nothing of ours
+        leads from one to the other (no map can be made of a vector).
 
     Example:
         >>> small = Site("layer2", (16, 8, 8), "map", 2.0, 0.5, (8, 8))
         >>> large = Site("blocks.5", (17, 192), "tokens", 4.0, 0.5, (4, 4), prefix=1)
-        >>> connect(small, large), connect(large, small), connect(small, small)
+        >>> between(small, large), between(large, small), between(small, small)
         (('resize', 'tokens', 'project'), ('tokens', 'resize', 'project'), ())
     """
-    names = between(student, teacher)
-    if names is None:
-        raise RecipeError(
-            f"the student's tap {student.name!r}, {_described(student)}, cannot be connected to the "
-            f"teacher's {teacher.name!r}, {_described(teacher)}. Take other taps (tutelage inspect MODEL) or "
-            "name a connector."
-        )
-    return names
+    project = () if student.width == teacher.width else ("project",)
+    resize = () if student.grid == teacher.grid else ("resize",)
+    if resize and any(site.kind == "tokens" and not _square(site) for site in (student, teacher)):
+        resizable = False  # `Resize` takes tokens for a square
+    else:
+        resizable = student.grid is not None and teacher.grid is not None
+    match student.kind, teacher.kind:
+        case "vector", "vector":
+            return project
+        case "map" | "tokens", "vector":
+            return ("pool", *project)
+        case "tokens", "tokens" if student.shape[0] == teacher.shape[0]:
+            return project
+        case "map", "map":
+            return (*resize, *project)
+        case "map", "tokens" if resizable:
+            return (*resize, "tokens", *project)
+        case "tokens", "map" if resizable:
+            return ("tokens", *resize, *project)
+        case "tokens", "tokens" if resizable and student.prefix >= teacher.prefix:
+            return ("resize", *project)
+        case "tokens", "tokens" if resizable:
+            return ("tokens", *resize, "tokens", *project)
+    return None
 
 
 def build(pair: Pair) -> nn.Sequential:
@@ -180,12 +196,8 @@ def table(pairs: Iterable[Pair]) -> list[list[str]]:
 
 
 def _pair(student: Site, teacher: Site, reason: str) -> Pair:
-    names = connect(student, teacher)
+    names = between(student, teacher) or ()
     return Pair(student.name, teacher.name, student.shape, teacher.shape, names, reason)
-
-
-def _described(site: Site) -> str:
-    return f"{'x'.join(map(str, site.shape))} ({site.kind})"
 
 
 def _reason(student: Site, teacher: Site) -> str:
@@ -195,34 +207,6 @@ def _reason(student: Site, teacher: Site) -> str:
     if student.stride is None or teacher.stride is None:
         return depths
     return f"{depths} (strides {student.stride:.3g} and {teacher.stride:.3g})"
-
-
-def between(student: Site, teacher: Site) -> tuple[str, ...] | None:
-    """What `connect` returns, or None where it refuses."""
-    project = () if student.width == teacher.width else ("project",)
-    resize = () if student.grid == teacher.grid else ("resize",)
-    if resize and any(site.kind == "tokens" and not _square(site) for site in (student, teacher)):
-        resizable = False  # `Resize` takes tokens for a square
-    else:
-        resizable = student.grid is not None and teacher.grid is not None
-    match student.kind, teacher.kind:
-        case "vector", "vector":
-            return project
-        case "map" | "tokens", "vector":
-            return ("pool", *project)
-        case "tokens", "tokens" if student.shape[0] == teacher.shape[0]:
-            return project
-        case "map", "map":
-            return (*resize, *project)
-        case "map", "tokens" if resizable:
-            return (*resize, "tokens", *project)
-        case "tokens", "map" if resizable:
-            return ("tokens", *resize, *project)
-        case "tokens", "tokens" if resizable and student.prefix >= teacher.prefix:
-            return ("resize", *project)
-        case "tokens", "tokens" if resizable:
-            return ("tokens", *resize, "tokens", *project)
-    return None
 
 
 def _square(site: Site) -> bool:

@@ -86,6 +86,10 @@ def first_tensor(value: Any) -> Tensor | None:
     return None
 
 
+_Circumstance = tuple[str, bool, bool]  # tap, whether the model trains, whether gradients are recorded
+_Mark = tuple[Tensor, int, _Circumstance]  # a tensor, and its version when it was read
+
+
 class Taps:
     """Named tensors of one model, read while it runs.
 
@@ -112,8 +116,7 @@ class Taps:
         self.model = inner(model)
         self.names = tuple(dict.fromkeys(name for name in names if name))
         self.owner = owner
-        # (tap, training, grad mode) of tensors that a whole forward left untouched: these need no copy.
-        self._untouched: set[tuple[str, bool, bool]] = set()
+        self._untouched: set[_Circumstance] = set()  # in these a whole forward left the tensor as it was
         self._check()
 
     def __call__(self, run: Callable[[], Tensor]) -> dict[str, Tensor]:
@@ -129,7 +132,7 @@ class Taps:
             InputError: A tapped module did not run, or gave no tensor.
         """
         read: dict[str, Tensor] = {}
-        marks: dict[str, tuple[Tensor, int]] = {}
+        marks: dict[str, _Mark] = {}
         handles = [self._hook(name, read, marks) for name in self.names]
         try:
             output = run()
@@ -151,7 +154,7 @@ class Taps:
         return {**{name: read[name] for name in self.names}, "": output}
 
     def _hook(
-        self, name: str, read: dict[str, Tensor], marks: dict[str, tuple[Tensor, int]]
+        self, name: str, read: dict[str, Tensor], marks: dict[str, _Mark]
     ) -> torch.utils.hooks.RemovableHandle:
         def keep(value: Any) -> None:
             tensor = first_tensor(value)
@@ -164,8 +167,9 @@ class Taps:
             if torch.compiler.is_compiling() or tensor.is_inference():  # no version to compare
                 read[name] = tensor.clone()
                 return
-            marks[name] = (tensor, tensor._version)
-            read[name] = tensor if self._key(name) in self._untouched else tensor.clone()
+            key = name, self.model.training, torch.is_grad_enabled()
+            marks[name] = tensor, tensor._version, key
+            read[name] = tensor if key in self._untouched else tensor.clone()
 
         module = self.model.get_submodule(module_name(name))
         if reads_input(name):
@@ -174,10 +178,9 @@ class Taps:
             )
         return module.register_forward_hook(lambda module, args, output: keep(output))
 
-    def _compare(self, marks: Mapping[str, tuple[Tensor, int]]) -> None:
+    def _compare(self, marks: Mapping[str, _Mark]) -> None:
         """Learn which tensors stayed as they were; refuse one that changed although it never had before."""
-        for name, (tensor, version) in marks.items():
-            key = self._key(name)
+        for name, (tensor, version, key) in marks.items():
             if tensor._version == version:
                 self._untouched.add(key)
             elif key in self._untouched:
@@ -186,9 +189,6 @@ class Taps:
                     f"{self.owner}: the tensor at tap {name!r} was overwritten in this forward, though not "
                     "in an earlier one. Tap a later module, or make the layer after it work out of place."
                 )
-
-    def _key(self, name: str) -> tuple[str, bool, bool]:
-        return name, self.model.training, torch.is_grad_enabled()
 
     def _check(self) -> None:
         known = [name for name, _ in self.model.named_modules() if name]
