@@ -1,4 +1,4 @@
-"""A small world for the cache: digits, three little teachers that count what they are asked, and a request."""
+"""Gives every test of the cache a small world of its own."""
 
 import pathlib
 import sys

@@ -7,12 +7,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from world import CLASSES, World
+
 from tutelage.cache import Store, write
 from tutelage.cache.coding import Coding
 from tutelage.errors import CacheError
 from tutelage.ledger import Batch
 from tutelage.weighting import Auto, Trust
-from world import CLASSES, World
 
 
 def test_a_step_with_cached_teachers_is_a_step_with_live_ones(world):
@@ -63,7 +64,9 @@ def filled(tmp_path_factory):
 def test_any_samples_and_views_in_any_order_are_those_of_the_live_teacher(filled, data):
     world, record, live = filled
     size = data.draw(st.integers(1, 40))
-    positions = torch.tensor(data.draw(st.lists(st.integers(0, len(world.train) - 1), min_size=size, max_size=size)))
+    positions = torch.tensor(
+        data.draw(st.lists(st.integers(0, len(world.train) - 1), min_size=size, max_size=size))
+    )
     view = torch.tensor(data.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)))
     index = world.train.index[positions]
     inputs = world.augment(world.train.gather(positions), index, view).float() / 255
@@ -139,7 +142,10 @@ def test_logits_of_ten_thousand_are_kept_and_beyond_float16_refused_by_name(worl
     world.nets["big"].fc.weight.data.mul_(1e4)
     write(world.request())
     batch = world.task.unpack(world.loader().batch(0, 0))
-    expected, found = world.bound()["big"](batch, {})[""], Store(world.store).record("big").rows(batch.index, batch.view)[""]
+    expected, found = (
+        world.bound()["big"](batch, {})[""],
+        Store(world.store).record("big").rows(batch.index, batch.view)[""],
+    )
     assert expected.abs().max() > 1e3
     assert_close(found.softmax(1), expected.softmax(1), atol=1e-3, rtol=0)
     world.nets["wide"].body.bias.data.fill_(1e5)

@@ -1,15 +1,12 @@
-"""A small world for the cache: noise pictures, little teachers that count what they are asked, and requests.
-
-Run as a script it fills a store, slowly: ``python world.py STORE SECONDS_PER_FORWARD``.
-"""
+"""A small world for the cache: noise pictures, little teachers that count what they are asked, and requests."""
 
 import dataclasses
 import pathlib
-import sys
 import time
 
 import torch
 from torch import nn
+
 from tutelage import Distiller, Frozen, Path
 from tutelage.cache import Request, write
 from tutelage.data import Augment, Loader, Slice
@@ -30,7 +27,7 @@ class Net(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.body, self.fc = nn.Linear(3 * 6 * 6, width), nn.Linear(width, len(CLASSES))
-        self.map = nn.Conv2d(3, 2, 3)
+            self.map = nn.Conv2d(3, 2, 3)
         self.asked, self.pause = 0, 0.0
         self.__dict__["preprocess"] = Preprocess((0.5,) * 3, (0.25,) * 3, classes=classes)
 
@@ -51,7 +48,10 @@ class World:
         self.store = store
         whole = Slice(pictures(samples, seed), torch.arange(samples) % len(CLASSES), CLASSES)
         shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
-        self.train, self.guard = whole.select(shuffled[: samples - 20]), whole.select(shuffled[samples - 20 :])
+        self.train, self.guard = (
+            whole.select(shuffled[: samples - 20]),
+            whole.select(shuffled[samples - 20 :]),
+        )
         self.augment = Augment(crop=1, flip=True, seed=3)
         self.task = Classification(CLASSES)
         self.nets = {"big": Net(8, 1), "wide": Net(16, 2, classes=(1, 0, 2, 4, 3))}
@@ -67,7 +67,7 @@ class World:
     def request(self, **changes) -> Request:
         made = Request(
             folder=self.store,
-            teachers=self.bound(changes.get("taps")),
+            teachers=changes.get("teachers") or self.bound(),
             taps=self.taps,
             fingerprints={name: fingerprint(net) for name, net in self.nets.items()},
             task=self.task,
@@ -84,17 +84,26 @@ class World:
 
     def fingerprints(self, views: int = 3) -> dict[str, str]:
         told = {f"teacher {name}": fingerprint(net) for name, net in self.nets.items()}
-        return told | {"data": self.train.fingerprint, "augment": self.augment.fingerprint, "views": str(views)}
+        return told | {
+            "data": self.train.fingerprint,
+            "augment": self.augment.fingerprint,
+            "views": str(views),
+        }
 
     def loader(self, **options) -> Loader:
-        return Loader(self.train, **({"batch_size": 16, "seed": 0, "augment": self.augment, "views": 3} | options))
+        return Loader(
+            self.train, **({"batch_size": 16, "seed": 0, "augment": self.augment, "views": 3} | options)
+        )
 
     def distiller(self, teachers=None, weighting=None, **options) -> Distiller:
         taps = {"student": "fc:input", "teacher": "fc:input"}
         from tutelage.connectors import Project
 
         torch.manual_seed(0)
-        given = {"fingerprints": self.fingerprints(), "example": self.task.unpack(self.loader().batch(0, 0))} | options
+        given = {
+            "fingerprints": self.fingerprints(),
+            "example": self.task.unpack(self.loader().batch(0, 0)),
+        } | options
         return Distiller(
             Net(4, 9),
             teachers=teachers or {name: Cached(self.store) for name in self.nets},
@@ -105,10 +114,10 @@ class World:
         )
 
 
-if __name__ == "__main__":
+def fill(store: str, pause: float = 0.0, **changes) -> None:
+    """Fill a store, slowly; to be run in a process of its own."""
     torch.set_num_threads(1)
-    world = World(pathlib.Path(sys.argv[1]))
+    world = World(pathlib.Path(store))
     for net in world.nets.values():
-        net.pause = float(sys.argv[2])
-    print("ready", flush=True)
-    write(world.request(), say=lambda line: print(line, flush=True))
+        net.pause = pause
+    write(world.request(**changes))

@@ -57,7 +57,9 @@ class Coding:
         if self.top_k is None:
             return largest, Column(OUTPUT, self.dtype, self.shape)
         kept = Column(OUTPUT, self.dtype, (self.top_k,))
-        classes = Column(f"{OUTPUT}:classes", str(_class_dtype(self.shape[0])).removeprefix("torch."), (self.top_k,))
+        classes = Column(
+            f"{OUTPUT}:classes", str(_class_dtype(self.shape[0])).removeprefix("torch."), (self.top_k,)
+        )
         return largest, Column(f"{OUTPUT}:rest", "float32", ()), kept, classes
 
     def encode(self, said: Tensor) -> dict[str, Array]:
@@ -76,7 +78,10 @@ class Coding:
             return found | {OUTPUT: self._narrow(below, said)}
         kept, classes = below.topk(self.top_k, dim=1)
         rest = below.scatter(1, classes, -torch.inf).logsumexp(dim=1)
-        found |= {f"{OUTPUT}:rest": rest.numpy(), f"{OUTPUT}:classes": classes.to(_class_dtype(self.shape[0])).numpy()}
+        found |= {
+            f"{OUTPUT}:rest": rest.numpy(),
+            f"{OUTPUT}:classes": classes.to(_class_dtype(self.shape[0])).numpy(),
+        }
         return found | {OUTPUT: self._narrow(kept, said)}
 
     def decode(self, columns: Mapping[str, Array]) -> Tensor:

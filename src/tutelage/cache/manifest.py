@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from tutelage.errors import CacheError
 
 from .coding import Coding, columns_of
@@ -29,10 +27,22 @@ class Part:
     Args:
         fingerprint: Of the slice.
         samples: How many there are.
+        listed: sha256 of their numbers, in the order of the rows.
     """
 
     fingerprint: str
     samples: int
+    listed: str
+
+    @classmethod
+    def of(cls, fingerprint: str, index: Array) -> "Part":
+        """The part whose rows belong to these samples, int64."""
+        return cls(fingerprint, len(index), hashlib.sha256(index.tobytes()).hexdigest())
+
+    @property
+    def number(self) -> int:
+        """A number for this slice alone, which goes into the seal of its rows."""
+        return int.from_bytes(hashlib.sha256(self.fingerprint.encode()).digest()[:8], "little", signed=True)
 
 
 @dataclass(frozen=True)
@@ -126,10 +136,9 @@ class Manifest:
             path = store / entry.folder / part / f"{name}-{block:04d}.safetensors"
             yield first, Shard(path, columns_of(entry.codings), min(self.rows, samples - first))
 
-    def seal(self, entry: Entry, part: str) -> Seal:
-        """What rows of a part have in common: teacher, slice, augmentation."""
-        identity = f"{entry.fingerprint} {self.parts[part].fingerprint} {self.augmentation}"
-        return Seal(identity, columns_of(entry.codings))
+    def seal(self, entry: Entry) -> Seal:
+        """For rows of this teacher under this augmentation."""
+        return Seal(f"{entry.fingerprint} {self.augmentation}", columns_of(entry.codings))
 
     def encoded(self) -> bytes:
         """As it stands in the file."""
@@ -171,13 +180,18 @@ class Manifest:
                 f"{store}: expected a store of schema {SCHEMA}, found schema {schema}, written by "
                 f"{_versions(told)}. Read it with that version, or make a new store in another folder."
             )
-        return cls(
-            augment=told["augment"],
-            parts={name: Part(**part) for name, part in told["parts"].items()},
-            entries=tuple(_entry(entry) for entry in told["teachers"]),
-            rows=told["rows_per_shard"],
-            versions=told["versions"],
-        )
+        try:
+            return cls(
+                augment=told["augment"],
+                parts={name: Part(**part) for name, part in told["parts"].items()},
+                entries=tuple(_entry(entry) for entry in told["teachers"]),
+                rows=told["rows_per_shard"],
+                versions=told["versions"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CacheError(
+                f"{store / FILE}: the file is damaged ({error!r}). Delete the store and make it anew."
+            ) from error
 
 
 def _told(entry: Entry) -> dict[str, Any]:
@@ -230,7 +244,7 @@ def write_samples(store: pathlib.Path, part: str, index: Array) -> None:
     replace_file(store / SAMPLES / f"{part}.safetensors", save({"index": index}))
 
 
-def read_samples(store: pathlib.Path, part: str, samples: int) -> Array:
+def read_samples(store: pathlib.Path, name: str, part: Part) -> Array:
     """Which sample each row of a part belongs to, int64.
 
     Raises:
@@ -239,13 +253,11 @@ def read_samples(store: pathlib.Path, part: str, samples: int) -> Array:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = store / SAMPLES / f"{part}.safetensors"
+    path = store / SAMPLES / f"{name}.safetensors"
     try:
         index: Array = load(path.read_bytes())["index"]
     except (OSError, SafetensorError, KeyError) as error:
         raise CacheError(f"{path}: cannot be read: {error}. {MEND}") from error
-    if index.dtype != np.int64 or index.shape != (samples,):
-        raise CacheError(
-            f"{path}: expected {samples:,} samples, found {list(index.shape)} of {index.dtype}. {MEND}"
-        )
+    if Part.of(part.fingerprint, index) != part:
+        raise CacheError(f"{path}: the file is damaged. {MEND}")
     return index

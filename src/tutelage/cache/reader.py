@@ -3,6 +3,7 @@
 import hashlib
 import pathlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from tutelage.errors import CacheError
 
+from .coding import columns_of
 from .manifest import CLEAN, HEAD, Entry, Manifest, read_samples
-from .shard import INDEX, MEND, SEAL, Array, Column, Shard
+from .shard import INDEX, MEND, SEAL, Array, Shard
 
 
 class Store:
@@ -69,18 +71,16 @@ class Store:
         """
         wrong = []
         for entry in self.manifest.entries:
-            for part, views in entry.views.items():
-                index, seal = (
-                    read_samples(self.folder, part, self.manifest.parts[part].samples),
-                    self.manifest.seal(entry, part),
-                )
-                for view in views:
-                    for first, shard in self.manifest.shards(self.folder, entry, part, view):
-                        if problem := shard.broken():
-                            wrong.append(f"{shard.path}: {problem}")
-                            continue
-                        bad = int((~shard.sealed(seal, index[first : first + shard.rows], view)).sum())
-                        wrong += [f"{shard.path}: {bad:,} of {shard.rows:,} rows are damaged"] if bad else []
+            seal = self.manifest.seal(entry)
+            for part, view in ((part, view) for part, views in entry.views.items() for view in views):
+                index = read_samples(self.folder, part, self.manifest.parts[part])
+                for first, shard in self.manifest.shards(self.folder, entry, part, view):
+                    problem = shard.broken()
+                    if problem is None:
+                        those = index[first : first + shard.rows]
+                        bad = int((~shard.sealed(seal, those, view, self.manifest.parts[part].number)).sum())
+                        problem = f"{bad:,} of {shard.rows:,} rows are damaged" if bad else None
+                    wrong += [] if problem is None else [f"{shard.path}: {problem}"]
         return wrong
 
 
@@ -97,22 +97,30 @@ class Record:
         self._open()
 
     def _open(self) -> None:
-        manifest = self.store.manifest
-        self._columns: dict[str, Column] = {}
-        self._rows_of: dict[str, Array] = {}
-        self._shards: dict[tuple[str, int], list[Shard]] = {}
-        self._seals = {}
+        """Give every row an address: its shard's number times the rows of a shard, plus its place in there."""
+        folder, manifest = self.store.folder, self.store.manifest
+        self._shards: list[Shard] = []
+        parts: list[int] = []
+        # Both tables end in a -1, which is where numbers that are too small or too large are sent.
+        self._rows_of = self._clean_rows_of = np.full(1, -1)
+        self._first_of = np.full(
+            2 + max((view for views in self.entry.views.values() for view in views), default=0), -1
+        )
         for part, views in self.entry.views.items():
-            if views:
-                self._rows_of[part] = _inverse(
-                    read_samples(self.store.folder, part, manifest.parts[part].samples)
-                )
-                self._seals[part] = manifest.seal(self.entry, part)
+            samples = read_samples(folder, part, manifest.parts[part]) if views else np.empty(0, np.int64)
             for view in views:
-                shards = [shard for _, shard in manifest.shards(self.store.folder, self.entry, part, view)]
-                self._columns = {column.name: column for column in shards[0].columns}
-                self._shards[part, view] = shards
-        for shard in (shard for shards in self._shards.values() for shard in shards):
+                first = len(self._shards) * manifest.rows
+                self._shards += [shard for _, shard in manifest.shards(folder, self.entry, part, view)]
+                parts += [manifest.parts[part].number] * (len(self._shards) - len(parts))
+                if view == CLEAN:
+                    self._clean_rows_of = _with_rows(self._clean_rows_of, samples, first)
+                else:
+                    self._rows_of = _with_rows(self._rows_of, samples, 0)
+                    self._first_of[view] = first
+        self._parts = np.array(parts, np.int64)
+        self._columns = columns_of(self.entry.codings)
+        self._seal = manifest.seal(self.entry)
+        for shard in self._shards:
             if problem := shard.broken():
                 raise CacheError(f"{shard.path}: {problem}. {MEND}")
 
@@ -137,67 +145,64 @@ class Record:
             CacheError: A sample and view that are not there, or a row that is damaged or stands in a wrong place.
         """
         samples, views = index.cpu().numpy(), view.cpu().numpy()
-        found = {c.name: np.empty((len(samples), *c.shape), c.dtype) for c in self._columns.values()}
-        for wanted in np.unique(views).tolist():
-            where = np.flatnonzero(views == wanted)
-            for part, rows_of in self._rows_of.items():
-                if len(where) and (part, wanted) in self._shards:
-                    where = self._fill(found, samples, where, part, rows_of, wanted)
-            if len(where):
-                raise self._missing(int(samples[where[0]]), wanted)
+        number, inside = np.divmod(self._addresses(samples, views), self.store.manifest.rows)
+        found = self._gather(number, inside)
+        right = found[SEAL] == self._seal(samples, views, self._parts[number], found)
+        right &= found[INDEX] == samples
+        if not right.all():
+            raise self._damaged(samples, views, number, found, int(right.argmin()))
         return {coding.tap: coding.decode(found) for coding in self.entry.codings}
 
-    def _fill(
-        self, found: dict[str, Array], samples: Array, where: Array, part: str, rows_of: Array, view: int
-    ) -> Array:
-        """Copy the rows of a view that this part has; return the positions that it has not."""
-        asked = samples[where]
-        rows = rows_of[np.where((asked >= 0) & (asked < len(rows_of)), asked, len(rows_of) - 1)]
-        here, there = (where, where[:0]) if rows.min() >= 0 else (where[rows >= 0], where[rows < 0])
-        rows = rows[rows >= 0]
-        shards, size = self._shards[part, view], self.store.manifest.rows
-        block = rows // size
-        for number in [0] if len(shards) == 1 else np.unique(block).tolist():
-            place, inside = (
-                (here, rows) if len(shards) == 1 else (here[block == number], rows[block == number] % size)
-            )
-            columns = shards[number].mapped
-            whole = len(place) == len(samples)
-            for name, target in found.items():
-                if whole:
-                    found[name] = columns[name][inside]
-                else:
-                    target[place] = columns[name][inside]
-        if len(here):
-            self._check(found, samples, here, part, view)
-        return there
+    def _addresses(self, samples: Array, views: Array) -> Array:
+        """Where each row is."""
+        clean = views < 0
+        if not clean.any():
+            rows, first = _look_up(self._rows_of, samples), _look_up(self._first_of, views)
+        else:
+            rows = np.where(clean, _look_up(self._clean_rows_of, samples), _look_up(self._rows_of, samples))
+            first = np.where(clean, np.where(views == CLEAN, 0, -1), _look_up(self._first_of, views))
+        missing = (rows | first) < 0
+        if missing.any():
+            bad = int(missing.argmax())
+            raise self._missing(int(samples[bad]), int(views[bad]))
+        addresses: Array = rows + first
+        return addresses
 
-    def _check(self, found: dict[str, Array], samples: Array, here: Array, part: str, view: int) -> None:
-        rows = found if len(here) == len(samples) else {name: array[here] for name, array in found.items()}
-        asked = samples[here]
-        right = rows[SEAL] == self._seals[part](asked, np.full(len(asked), view), rows)
-        right &= rows[INDEX] == asked
-        if not right.all():
-            bad = int(np.flatnonzero(~right)[0])
-            held = int(rows[INDEX][bad])
-            what = "is damaged" if held == asked[bad] else f"holds sample {held}"
-            raise CacheError(
-                f"{self.store.folder / self.entry.folder / part}: teacher {self.entry.name!r}, sample {asked[bad]}, view {view}: "
-                f"the row {what}. {MEND}"
-            )
+    def _gather(self, number: Array, inside: Array) -> dict[str, Array]:
+        """Copy rows out of the shards, one visit to each."""
+        order = number.argsort(kind="stable")
+        numbers, places = number[order], inside[order]
+        cuts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
+        visits = [
+            (self._shards[numbers[a]].mapped, slice(a, b), places[a:b]) for a, b in pairwise(cuts) if b > a
+        ]
+        found = {}
+        for column in self._columns:
+            rows = np.empty((len(order), *column.shape), column.dtype)
+            for columns, here, there in visits:
+                rows[here] = columns[column.name][there]
+            found[column.name] = np.empty_like(rows)
+            found[column.name][order] = rows
+        return found
+
+    def _damaged(
+        self, samples: Array, views: Array, number: Array, found: dict[str, Array], bad: int
+    ) -> CacheError:
+        held, sample = int(found[INDEX][bad]), int(samples[bad])
+        what = "is damaged" if held == sample else f"holds sample {held}"
+        return CacheError(
+            f"{self._shards[number[bad]].path}: teacher {self.entry.name!r}, sample {sample}, view {views[bad]}: the row {what}. "
+            f"{MEND}"
+        )
 
     def _missing(self, sample: int, view: int) -> CacheError:
-        have = (
-            ", ".join(f"{part} {_range(views)}" for part, views in self.entry.views.items() if views)
-            or "nothing"
-        )
-        known = any(
-            0 <= sample < len(rows_of) - 1 and rows_of[sample] >= 0 for rows_of in self._rows_of.values()
-        )
-        lacks = "this view" if known else "this sample"
+        have = ", ".join(f"{part} {_range(views)}" for part, views in self.entry.views.items() if views)
+        rows_of = self._clean_rows_of if view == CLEAN else self._rows_of
+        lacks = "sample" if _look_up(rows_of, np.array([sample]))[0] < 0 else "view"
         return CacheError(
-            f"{self.store.folder}: teacher {self.entry.name!r}, sample {sample}, view {view}: {lacks} is not in the store, which "
-            f"has the views: {have}. Add it with `tutelage cache`, or read no more views than there are (data.views)."
+            f"{self.store.folder}: teacher {self.entry.name!r}, sample {sample}, view {view}: this {lacks} is not in the "
+            f"store, which has the views: {have or 'none'}. Add it with `tutelage cache`, or read no more views than "
+            "there are (data.views)."
         )
 
     @property
@@ -229,11 +234,19 @@ class Record:
         return self.entry.views.get(part, ())
 
 
-def _inverse(index: Array) -> Array:
-    """Row of each sample, -1 where there is none; one longer than needed, so that its end is always -1."""
-    rows = np.full(int(index.max(initial=-1)) + 2, -1, np.int64)
-    rows[index] = np.arange(len(index))
-    return rows
+def _look_up(table: Array, numbers: Array) -> Array:
+    """The values of a table that ends in -1; -1 for numbers outside."""
+    if len(numbers) and numbers.min() >= 0 and numbers.max() < len(table):
+        return np.asarray(table[numbers])
+    return np.asarray(table[np.where((numbers < 0) | (numbers >= len(table)), len(table) - 1, numbers)])
+
+
+def _with_rows(rows_of: Array, samples: Array, first: int) -> Array:
+    """A table from samples to rows, which ends in -1, with these samples in rows `first`, `first` + 1, …"""
+    grown = np.full(max(len(rows_of), int(samples.max(initial=-1)) + 2), -1, np.int64)
+    grown[: len(rows_of)] = rows_of
+    grown[samples] = np.arange(first, first + len(samples))
+    return grown
 
 
 def _list(taps: Sequence[str]) -> str:

@@ -195,7 +195,7 @@ def open_manifest(request: Request) -> Manifest:
     """
     import tutelage
 
-    parts = {name: Part(s.fingerprint, len(s)) for name, s in request.slices.items() if len(s)}
+    parts = {name: Part.of(s.fingerprint, s.index.numpy()) for name, s in request.slices.items() if len(s)}
     augment = None
     if request.augment is not None:
         arguments = {"fingerprint": request.augment.fingerprint, "arguments": request.augment.to_dict()}
@@ -303,7 +303,7 @@ def _survey(
 ) -> Manifest:
     """Find what is not whole; views that are not are taken off the manifest's list."""
     for part, view in request.wanted():
-        index, seal = request.slices[part].index.numpy(), manifest.seal(entry, part)
+        index, seal = request.slices[part].index.numpy(), manifest.seal(entry)
         listed, whole = view in entry.views.get(part, ()), True
         for first, final in manifest.shards(request.folder, entry, part, view):
             problem = final.broken()
@@ -311,7 +311,9 @@ def _survey(
             shard = part_file if problem else final
             done = np.zeros(final.rows, bool)
             if shard.broken() is None:
-                done = shard.sealed(seal, index[first : first + final.rows], view)
+                done = shard.sealed(
+                    seal, index[first : first + final.rows], view, manifest.parts[part].number
+                )
             if listed and not done.all():
                 notes.append(f"{final.path}: {problem or f'{int((~done).sum()):,} rows are damaged'}; mended")
             if not (done.all() and shard is final):

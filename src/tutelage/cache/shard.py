@@ -67,26 +67,30 @@ class Seal:
             )
             for column in self._columns
         }
-        self._start, self._of_index, self._of_view = _odd(identity, 3)
+        self._start, self._of_index, self._of_view, self._of_part = _odd(identity, 4)
 
-    def __call__(self, index: Array, view: Array, columns: Columns) -> Array:
+    def __call__(self, index: Array, view: Array | int, part: Array | int, columns: Columns) -> Array:
         """The seals of some rows.
 
         Args:
             index: Number of each sample, int64 ``[n]``.
-            view: Number of each view, int64 ``[n]``.
+            view: Number of each view, int64 ``[n]``, or of all.
+            part: Number of each slice, int64 ``[n]``, or of all.
             columns: The rows.
 
         Returns:
             int64 ``[n]``.
         """
-        total = index.astype(np.uint64) * self._of_index + self._start
-        total += view.astype(np.uint64) * self._of_view
+        total = np.full(len(index), self._start)
+        for key, factor in ((index, self._of_index), (view, self._of_view), (part, self._of_part)):
+            total += np.asarray(key, np.int64).reshape(-1).view(np.uint64) * factor
         for column in self._columns:
-            rows = np.ascontiguousarray(columns[column.name]).reshape(len(index), -1)
-            total += (
-                rows.view(self._words[column.name]).astype(np.uint64, copy=False) @ self._factors[column.name]
+            rows = (
+                np.ascontiguousarray(columns[column.name])
+                .reshape(len(index), -1)
+                .view(self._words[column.name])
             )
+            total += rows.astype(np.uint64, copy=False) @ self._factors[column.name]
         seals: Array = total.view(np.int64)
         return seals
 
@@ -194,21 +198,22 @@ class Shard:
                 arrays[column.name].flags.writeable = False
         return arrays
 
-    def sealed(self, seal: Seal, index: Array, view: int, *, at_once: int = 65536) -> Array:
+    def sealed(self, seal: Seal, index: Array, view: int, part: int, *, at_once: int = 65536) -> Array:
         """Which rows are whole, bool ``[rows]``.
 
         Args:
             seal: The sum to compare.
             index: The sample each row should belong to.
             view: The view all rows should belong to.
+            part: The number of their slice.
             at_once: Rows looked at together.
         """
         whole = np.zeros(self.rows, bool)
         for first in range(0, self.rows, at_once):
-            part = slice(first, first + at_once)
-            rows = {name: array[part] for name, array in self.mapped.items()}
-            right = seal(index[part], np.full(len(rows[INDEX]), view), rows) == rows[SEAL]
-            whole[part] = right & (rows[INDEX] == index[part])
+            here = slice(first, first + at_once)
+            rows = {name: array[here] for name, array in self.mapped.items()}
+            right = seal(index[here], view, part, rows) == rows[SEAL]
+            whole[here] = right & (rows[INDEX] == index[here])
         return whole
 
 

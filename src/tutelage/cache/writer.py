@@ -119,12 +119,12 @@ def _fill(
     """Compute the missing rows of one block, batch by batch."""
     for piece in pieces:
         piece.shard.create()
-    seals = [manifest.seal(piece.entry, part) for piece in pieces]
+    seals = [manifest.seal(piece.entry) for piece in pieces]
     needed = np.flatnonzero(~np.logical_and.reduce([piece.done for piece in pieces]))
     for start in range(0, len(needed), request.batch_size):
         rows = needed[start : start + request.batch_size]
         batch = request.batch(part, torch.from_numpy(rows + first), view)
-        index, views = batch.index.numpy(), np.full(len(rows), view)
+        index = batch.index.numpy()
         for piece, seal in zip(pieces, seals, strict=True):
             if piece.done[rows].all():
                 continue
@@ -138,7 +138,7 @@ def _fill(
                     f"teacher {name!r}, sample {index[row]}, view {view}: {value:.3g} is beyond float16 (65,504). Keep its "
                     "answers as float32 (--dtype float32), or hear it live (train.cache=live)."
                 ) from error
-            _put(piece, rows, {**columns, SEAL: seal(index, views, columns)})
+            _put(piece, rows, {**columns, SEAL: seal(index, view, manifest.parts[part].number, columns)})
             told(len(rows))
 
 
