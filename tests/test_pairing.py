@@ -182,6 +182,19 @@ def test_a_net_for_small_pictures_pairs_its_end_with_the_end_of_a_large_one():
     assert_connected(small, large)
 
 
+def test_an_equal_stride_counts_more_than_a_near_depth():
+    def sites(**depths):
+        maps = {4: (8, 8), 8: (4, 4), 16: (2, 2), 32: (1, 2)}
+        return {
+            name: Site(name, (8, *maps[stride]), "map", float(stride), depth, maps[stride])
+            for name, (stride, depth) in depths.items()
+        }
+
+    student = sites(a=(4, 0.3), b=(8, 0.6), c=(16, 0.95))
+    teacher = sites(p=(4, 0.1), q=(8, 0.2), r=(16, 0.6), s=(32, 0.95))
+    assert [(p.student, p.teacher) for p in pair(student, teacher)] == [("a", "p"), ("b", "q"), ("c", "r")]
+
+
 def test_pairs_only_within_half_a_depth_and_never_crosswise():
     for one in (resnet18(), vit(), from_timm("lcnetv2_large")):
         for other in (resnet18(), vit(), from_timm("lcnetv2_large")):
