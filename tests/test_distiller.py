@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+
 from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project
 from tutelage.errors import RecipeError, TapNotFound, UnknownName
@@ -79,7 +80,7 @@ def test_a_misspelt_tap_is_refused_at_build_with_the_closest_names():
 
 
 def test_an_unknown_teacher_is_refused_at_build():
-    with pytest.raises(UnknownName, match="'bgi'.*close: big"):
+    with pytest.raises(UnknownName, match=r"'bgi'.*close: big"):
         distiller({"logits": Path(kl, teachers=["bgi"])})
 
 
@@ -122,9 +123,7 @@ def test_the_base_row_is_the_mean_over_the_labelled():
 
 
 def test_a_loss_that_remembers_changes_its_memory_only_after_the_step():
-    made = distiller(
-        {"body": Path(CRD(negatives=4), student="body", teacher="body")}, example=batch(), samples=5
-    )
+    made = distiller({"body": Path(CRD(negatives=4), student="body", teacher="body")}, example=batch(), samples=5)
     memory = {name: value.clone() for name, value in made.paths["body"].state_dict().items() if "memory" in name}
     made(batch())
     now = made.paths["body"].state_dict()

@@ -130,11 +130,11 @@ class Distiller(nn.Module):
     def measure(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Ledger:
         """The raw ledger of a batch, outside training; with other student parameters if given."""
         if params is None:
-            return self(batch).ledger
+            return self.forward(batch).ledger
         kept = {name: value.detach().clone() for name, value in self.student.named_parameters()}
         try:
             self.student.load_state_dict(dict(params), strict=False)
-            return self(batch).ledger
+            return self.forward(batch).ledger
         finally:
             self.student.load_state_dict(kept, strict=False)
 
@@ -148,7 +148,9 @@ class Distiller(nn.Module):
         for name, path in self.paths.items():
             assert isinstance(path, Path)
             if name in self.task.base_rows or "/" in name:
-                raise RecipeError(f"path {name!r}: the name is taken by the task, or holds a '/'. Give it another name.")
+                raise RecipeError(
+                    f"path {name!r}: the name is taken by the task, or holds a '/'. Give it another name."
+                )
             rows.extend(path.rows(name, self.teachers))
         return tuple(rows)
 

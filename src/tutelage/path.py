@@ -107,8 +107,9 @@ class Path(nn.Module):
     def commit(self) -> None:
         """Let losses that remember change their memory; once after every step."""
         for loss in self.losses:
-            if hasattr(loss, "commit"):
-                loss.commit()
+            commit: Callable[[], None] | None = getattr(loss, "commit", None)
+            if commit is not None:
+                commit()
 
     def _extras(self, batch: Batch, head: nn.Module | None) -> dict[str, Any]:
         known = {"index": batch.index, "target": batch.target, "inputs": batch.inputs, "head": head}
@@ -142,9 +143,10 @@ Sizes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
 
 def _bound(part: nn.Module, path: str, shapes: Sizes, spec: Spec) -> nn.Module:
     part = copy.deepcopy(part)
-    if hasattr(part, "bind"):
+    bind: Callable[..., None] | None = getattr(part, "bind", None)
+    if bind is not None:
         try:
-            part.bind(*shapes, spec.samples)
+            bind(*shapes, spec.samples)
         except ValueError as error:
             raise RecipeError(f"path {path!r}: {error}") from error
     return part

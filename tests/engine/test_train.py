@@ -6,6 +6,7 @@ import pathlib
 import pytest
 import torch
 from torch import nn
+
 from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project
 from tutelage.data import Loader, open_data
@@ -24,7 +25,14 @@ DIGITS = open_data("digits", limit=320)
 
 def network(width, seed):
     torch.manual_seed(seed)
-    layers = [nn.Flatten(), nn.Linear(64, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10)]
+    layers = [
+        nn.Flatten(),
+        nn.Linear(64, width),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(width, 10),
+    ]
     return nn.Sequential(*layers)
 
 

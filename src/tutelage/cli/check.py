@@ -41,7 +41,8 @@ def check(
         "data": prepared.splits.guess,
         "notes": prepared.splits.notes,
         "teachers": {
-            name: {"validation": found.validation, "notes": list(found.notes)} for name, found in prepared.examined.items()
+            name: {"validation": found.validation, "notes": list(found.notes)}
+            for name, found in prepared.examined.items()
         },
         "pairing": prepared.pairing,
         "recipe": prepared.recipe.model_dump(mode="json"),

@@ -10,7 +10,7 @@ from torch import nn
 from tutelage.engine.journal import Journal
 from tutelage.errors import Interrupted, RecipeError
 
-from . import runfolder
+from . import cache, runfolder
 from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
 
 
@@ -104,6 +104,7 @@ def execute(
     show_pairing(prepared)
     if dry_run:
         return None
+    prepared = cache.decide(prepared, out)
     if resume:
         runfolder.compare(out, prepared)
     else:
@@ -112,6 +113,7 @@ def execute(
 
     journal = Journal(out)
     try:
+        prepared = cache.fill(prepared, journal.say)
         outcome = run(prepared.plan(out), journal)
     except (Interrupted, KeyboardInterrupt) as error:
         line = runfolder.resume_line(out, command, allow_import)
@@ -128,10 +130,12 @@ def announce(prepared: Prepared, result: Mapping[str, Any], out: pathlib.Path) -
     for name, teacher in result["teachers"].items():
         weight = "" if teacher["mean_weight"] is None else f", mean weight {teacher['mean_weight']:.2f}"
         say(f"  teacher {name:<14} validation {teacher['validation']:.4f}  {teacher['params']:>12,} parameters{weight}")
-    say(f"  student {student['name']:<14} validation {student['validation']:.4f}  {student['params']:>12,} parameters, test {student['test']:.4f}")
+    scores = f"validation {student['validation']:.4f}  {student['params']:>12,} parameters, test {student['test']:.4f}"
+    say(f"  student {student['name']:<14} {scores}")
     if baseline is not None:
         low, high = result["interval"]
-        say(f"  baseline{'':<15} validation {baseline['validation']:.4f}  {'the same, alone':>23}, test {baseline['test']:.4f}")
+        scores = f"validation {baseline['validation']:.4f}  {'the same, alone':>23}, test {baseline['test']:.4f}"
+        say(f"  baseline {'':<13} {scores}")
         say(f"verdict: {result['verdict']} ({metric} {result['delta']:+.4f}, 95% interval {low:+.4f} to {high:+.4f})")
         say(f"  {result['verdict_method']}")
         if result["gap_closed"] is not None:

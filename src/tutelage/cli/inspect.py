@@ -38,7 +38,12 @@ def inspect(
         named = parse_model(str(model))
         model, weights = named.source, named.weights
     network = find(
-        model, num_classes=classes, in_channels=shape[0], input_size=shape[1:], weights=weights, allow_import=allow_import
+        model,
+        num_classes=classes,
+        in_channels=shape[0],
+        input_size=shape[1:],
+        weights=weights,
+        allow_import=allow_import,
     )
     task = Classification(classes)
     batch = task.unpack((torch.zeros(2, *shape), torch.zeros(2, dtype=torch.long)))

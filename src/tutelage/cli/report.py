@@ -11,7 +11,7 @@ def report(runs: Sequence[str | pathlib.Path], *, out: str | pathlib.Path | None
 
     Args:
         runs: Run folders.
-        out: The file; ``report.html`` in the first run folder if None.
+        out: The file; if None, ``report.html`` in the run folder, or ``comparison.html`` beside the first of several.
 
     Returns:
         The file.

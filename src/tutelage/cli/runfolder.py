@@ -35,12 +35,16 @@ def claim(folder: pathlib.Path, resume: bool) -> None:
         raise RunError(f"--out {folder}: expected a folder, found a file. Choose another name.")
     begun = (folder / "recipe.yaml").exists()
     if resume and not begun:
-        raise RunError(f"--resume: expected a run in {folder} (a recipe.yaml), found none. Leave --resume out to start one.")
+        raise RunError(
+            f"--resume: expected a run in {folder} (a recipe.yaml), found none. Leave --resume out to start one."
+        )
     if begun and not resume:
         done = " finished" if (folder / "result.json").exists() else "n unfinished"
         raise RunError(f"--out {folder}: it holds a{done} run. Go on with --resume, or choose another folder.")
     if not begun and folder.is_dir() and any(folder.iterdir()):
-        raise RunError(f"--out {folder}: expected a new or empty folder, found other files in it. Choose another folder.")
+        raise RunError(
+            f"--out {folder}: expected a new or empty folder, found other files in it. Choose another folder."
+        )
 
 
 def create(folder: pathlib.Path, prepared: Prepared, command: Sequence[str]) -> None:
@@ -55,7 +59,8 @@ def create(folder: pathlib.Path, prepared: Prepared, command: Sequence[str]) -> 
         write_text(folder / "recipe.yaml", prepared.recipe.to_yaml())
     except OSError as error:
         raise RunError(
-            f"--out {folder}: expected to write here, found: {error.strerror or error}. Choose another folder, or make room."
+            f"--out {folder}: expected to write here, found: {error.strerror or error}. Choose another folder, or "
+            "make room."
         ) from error
 
 
@@ -70,8 +75,8 @@ def compare(folder: pathlib.Path, prepared: Prepared) -> None:
     for name, value in now.items():
         if before.get(name) != value:
             raise RunError(
-                f"--resume {folder}: {name} is not what the run began with (fingerprint {before.get(name)}, now {value}). "
-                "Restore it, or start a new run in another folder."
+                f"--resume {folder}: {name} is not what the run began with (fingerprint {before.get(name)}, now "
+                f"{value}). Restore it, or start a new run in another folder."
             )
 
 

@@ -38,7 +38,9 @@ def train(
     out = pathlib.Path(out)
     runfolder.claim(out, resume)
     if resume:
-        recipe = runfolder.resumed_recipe(out, {"recipe": recipe, "--model": model, "--data": data, "--set": assignments})
+        recipe = runfolder.resumed_recipe(
+            out, {"recipe": recipe, "--model": model, "--data": data, "--set": assignments}
+        )
         model, data = None, None
     raw, live = gather(recipe, student=model, data=data, assignments=assignments, keys=keys)
     raw |= {"teachers": {}, "baseline": False}

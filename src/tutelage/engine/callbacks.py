@@ -10,8 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 
 from tutelage.errors import Interrupted
+
 from .journal import Journal
-from .module import StageModule
 
 
 class Metrics(pl.Callback):
@@ -139,7 +139,7 @@ class Progress(pl.Callback):
         self._bar: Any = None
         self._task: Any = None
 
-    def on_train_start(self, trainer: Any, pl_module: StageModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Show the bar."""
         if not (trainer.is_global_zero and sys.stderr.isatty()):
             return
@@ -151,13 +151,13 @@ class Progress(pl.Callback):
         self._task = self._bar.add_task(pl_module.stage.name, total=pl_module.steps, completed=pl_module.step)
         self._bar.start()
 
-    def on_train_batch_end(self, trainer: Any, pl_module: StageModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """Move the bar."""
         if self._bar is not None:
             said = describe(self.metrics.latest)
             self._bar.update(self._task, completed=pl_module.step, description=f"{pl_module.stage.name}  {said}")
 
-    def on_validation_end(self, trainer: Any, pl_module: StageModule) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """One line an epoch."""
         if not trainer.is_global_zero:
             return

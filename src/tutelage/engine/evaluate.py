@@ -1,5 +1,6 @@
 """What a model says about a slice, and how good that is."""
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def answer(model: nn.Module, task: Task, batches: Iterable[Any], *, device: torc
     for raw in batches:
         batch = task.unpack(raw)
         inputs = batch.inputs.to(device)
-        output = task.call(model, type(batch)(**{**batch.__dict__, "inputs": inputs}))
+        output = task.call(model, dataclasses.replace(batch, inputs=inputs))
         known = batch.labelled
         predictions.append(task.predict(output).cpu()[known])
         targets.append(batch.target[known])
@@ -89,9 +90,7 @@ def describe_answers(
         "nll": float(-true_prob.clamp(min=1e-12).log().mean()),
         "per_class": [value if count else None for value, count in zip(per_class, totals.tolist(), strict=True)],
         "confusion": table.tolist() if classes <= confusion_up_to else None,
-        "agreement": None
-        if student is None
-        else float((predicted == student.prediction.argmax(dim=1)).float().mean()),
+        "agreement": None if student is None else float((predicted == student.prediction.argmax(dim=1)).float().mean()),
     }
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from tutelage.errors import TeacherError
 from tutelage.tasks.base import Task
+
 from .evaluate import Answers, answer
 
 Batches = Callable[[], Any]
@@ -31,7 +32,12 @@ class Examined:
 
 
 def examine(
-    teachers: Mapping[str, nn.Module], task: Task, selection: Batches, *, force: bool, device: str | torch.device = "cpu"
+    teachers: Mapping[str, nn.Module],
+    task: Task,
+    selection: Batches,
+    *,
+    force: bool,
+    device: str | torch.device = "cpu",
 ) -> dict[str, Examined]:
     """Score every teacher on the selection split.
 

@@ -1,5 +1,6 @@
 """The LightningModule: runs a stage, sums the steps' losses, keeps the sums for the log."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,8 +13,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tutelage.distiller import STUDENT
 from tutelage.ledger import Batch
 from tutelage.schemes.base import Stage
+
 from .optimizers import make_optimizer, make_schedule
 from .settings import Settings
+
 
 class StageModule(pl.LightningModule):
     """One stage under Lightning.
@@ -38,7 +41,7 @@ class StageModule(pl.LightningModule):
         self.pupils = nn.ModuleDict(stage.pupils)
         self.averages = nn.ModuleDict(
             {
-                name: AveragedModel(pupil.student, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+                name: AveragedModel(pupil.student, multi_avg_fn=_average(settings.ema), use_buffers=True)
                 for name, pupil in stage.pupils.items()
                 if settings.ema is not None
             }
@@ -57,8 +60,9 @@ class StageModule(pl.LightningModule):
     def student(self, name: str = STUDENT) -> nn.Module:
         """The network that is validated and shipped: the average, where one is kept."""
         if name in self.averages:
-            average: nn.Module = self.averages[name].module
-            return average
+            average: Any = self.averages[name]
+            network: nn.Module = average.module
+            return network
         return self.stage.pupils[name].student
 
     def first(self) -> str:
@@ -80,13 +84,17 @@ class StageModule(pl.LightningModule):
         unpacked = self._task.unpack(batch)
         if self._channels_last and unpacked.inputs.dim() == 4:
             inputs = unpacked.inputs.contiguous(memory_format=torch.channels_last)
-            unpacked = Batch(**{**unpacked.__dict__, "inputs": inputs})
+            unpacked = dataclasses.replace(unpacked, inputs=inputs)
         return unpacked
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch."""
-        moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.__dict__.items()}
-        return Batch(**moved)
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in batch.__dict__.items()
+            if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(batch, **moved)
 
     # -- training
 
@@ -118,7 +126,8 @@ class StageModule(pl.LightningModule):
         for name, pupil in self.stage.pupils.items():
             pupil.after_step(batch)
             if name in self.averages:
-                self.averages[name].update_parameters(pupil.student)
+                average: Any = self.averages[name]
+                average.update_parameters(pupil.student)
         for after in self.stage.after_step:
             after()
         self.step += 1
@@ -184,6 +193,11 @@ class StageModule(pl.LightningModule):
         return bool(self.settings.channels_last)
 
 
+def _average(decay: float) -> Any:
+    make: Any = get_ema_multi_avg_fn
+    return make(decay)
+
+
 class _Rest:
     """The batches of an epoch that are still to come, with their number: Lightning validates after the last one."""
 
@@ -240,4 +254,3 @@ class Tally:
         if values[-1]:
             line |= {"skipped_steps": round(values[-1]), "not_finite": bad}
         return line
-

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from tutelage.distiller import Distiller
+
 from .settings import Settings
 
 
@@ -18,7 +20,7 @@ def make_optimizer(pupils: Iterable[Distiller], settings: Settings, batch_size: 
     learned = [p for pupil in pupils for p in pupil.weighting.parameters()]
     theirs = {id(p) for p in learned}
     parameters = [p for pupil in pupils for p in pupil.parameters() if p.requires_grad and id(p) not in theirs]
-    groups = [{"params": parameters}]
+    groups: list[dict[str, Any]] = [{"params": parameters}]
     if learned:
         groups.append({"params": learned, "weight_decay": 0.0, "lr": settings.weighting_lr})
     if chosen_optimizer(pupils[0].student, settings) == "adamw":
@@ -68,5 +70,7 @@ def learning_rate_factor(step: int, steps: int, settings: Settings) -> float:
     rise = max(1.0, settings.warmup * steps)
     if step < rise:  # one-cycle rises by a cosine from 1/25, cosine rises by a line
         share = step / rise
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * share)) / 2 if settings.schedule == "one-cycle" else (step + 1) / rise
+        return (
+            0.04 + 0.96 * (1 - math.cos(math.pi * share)) / 2 if settings.schedule == "one-cycle" else (step + 1) / rise
+        )
     return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1.0, steps - rise)))) / 2

@@ -14,6 +14,7 @@ from tutelage.distiller import STUDENT
 from tutelage.models import latency, macs, parameters
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
+
 from .evaluate import Answers, answer, compact, describe_answers, most_disagreed
 from .examine import Examined
 from .journal import Journal
@@ -33,14 +34,15 @@ class Plan:
         task: The task.
         cast: Gives the cast of a seed: models, teachers, distillers.
         scheme: Gives the stages of a cast.
-        loaders: ``(slice name, seed, labelled_only) -> loader``; slice names are train, selection and test.
+        loaders: ``(slice name, seed, baseline) -> loader``; slice names are train, selection and test. For the
+            baseline, training pictures are always augmented afresh, and only labelled ones are drawn.
         settings: How to train.
         seeds: How many seeds.
         baseline: Whether to train the matched baseline.
         teachers: The teachers' networks by name.
         examined: What was found of them beforehand.
         input_shape: Shape of a picture, ``(C, H, W)``.
-        labels_given: Whether every training sample is labelled.
+        answering: Seconds in which the teachers' answers were put on disk, before the run.
         details: More for evaluation.json, such as the pairing.
     """
 
@@ -55,7 +57,7 @@ class Plan:
     teachers: Mapping[str, nn.Module]
     examined: Mapping[str, Examined]
     input_shape: tuple[int, int, int]
-    labels_given: bool = True
+    answering: float = 0.0
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,7 +90,7 @@ def run(plan: Plan, journal: Journal) -> Outcome:
     said[BASELINE] = [answer(model, plan.task, test) for model, _ in baselines]
     taught = {f"teacher:{name}": answer(model, plan.task, test) for name, model in plan.teachers.items()}
     result = _result(plan, students, baselines, said)
-    result["seconds"]["total"] = round(time.perf_counter() - began, 2)
+    result["seconds"]["total"] = round(time.perf_counter() - began + plan.answering, 2)
     first = {name: answers[0] for name, answers in said.items() if answers} | taught
     _write_evaluation(plan, students, baselines, first, said, result)
     write_json(plan.folder / "result.json", result)
@@ -111,7 +113,7 @@ def stage_name(name: str, seed: int, first: int) -> str:
 def _train_student(plan: Plan, journal: Journal, seed: int) -> Finished:
     cast, trained, pupil = plan.cast(seed), None, None
     for stage in plan.scheme(cast):
-        trained = _train(plan, journal, stage, seed, stage.name, labelled_only=False)
+        trained = _train(plan, journal, stage, seed, stage.name)
         pupil = stage.pupils.get(STUDENT, next(iter(stage.pupils.values())))
     assert trained is not None, "a scheme has at least one stage"
     assert pupil is not None
@@ -121,16 +123,15 @@ def _train_student(plan: Plan, journal: Journal, seed: int) -> Finished:
 def _train_baseline(plan: Plan, journal: Journal, seed: int) -> Finished:
     cast = plan.cast(seed)
     pupil = cast.distiller(cast.model(STUDENT), {})
-    # Unlabelled samples teach the baseline nothing: it gets full batches of labelled ones, for as many steps.
     stage = Stage(BASELINE, {STUDENT: pupil})
-    trained = _train(plan, journal, stage, seed, BASELINE, labelled_only=not plan.labels_given)
+    trained = _train(plan, journal, stage, seed, BASELINE, baseline=True)
     return cast.release(pupil.student), trained
 
 
-def _train(plan: Plan, journal: Journal, stage: Stage, seed: int, name: str, *, labelled_only: bool) -> Trained:
+def _train(plan: Plan, journal: Journal, stage: Stage, seed: int, name: str, *, baseline: bool = False) -> Trained:
     return train_stage(
         stage,
-        plan.loaders("train", seed, labelled_only),
+        plan.loaders("train", seed, baseline),
         plan.loaders("selection", seed, False),
         plan.settings.with_seed(seed),
         plan.folder / "checkpoints",
@@ -145,7 +146,7 @@ def _result(
     task = plan.task
     scores = {name: [a.scores(task) for a in answers] for name, answers in said.items()}
     test = {name: float(torch.stack(s).mean()) for name, s in scores.items() if s}
-    validation = {STUDENT: _best(students), BASELINE: _best(baselines) if baselines else None}
+    validation = {STUDENT: _best(students)} | ({BASELINE: _best(baselines)} if baselines else {})
     teachers, paths = mean_weights(plan.folder / "metrics.jsonl", STUDENT)
     verdict = None
     if baselines:
@@ -177,7 +178,9 @@ def _result(
             }
             for name, model in plan.teachers.items()
         },
-        "paths": {name: {"loss": loss, "mean_weight": paths.get(name)} for name, loss in plan.details["losses"].items()},
+        "paths": {
+            name: {"loss": loss, "mean_weight": paths.get(name)} for name, loss in plan.details["losses"].items()
+        },
         "delta": verdict.delta if verdict else None,
         "interval": list(verdict.interval) if verdict else None,
         "gap_closed": verdicts.gap_closed(validation[STUDENT], validation[BASELINE], best_teacher)
@@ -190,7 +193,7 @@ def _result(
         "seconds": {
             "total": 0.0,
             **{name: round(value, 2) for name, value in seconds.items()},
-            "teachers": round(sum(found.seconds for found in plan.examined.values()), 2),
+            "teachers": round(plan.answering + sum(found.seconds for found in plan.examined.values()), 2),
         },
         "samples_per_second": round(samples / max(seconds["student"], 1e-9), 1),
         "peak_memory_mb": round(peak_memory_mb(), 1),

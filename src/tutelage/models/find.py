@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtra, ModelError, UnknownName, close_names
+from tutelage.errors import InputError, MissingExtra, ModelError, UnknownName, close_names
 from .folder import is_folder, load, read_config
 from .live import adopt, carry
 from .preprocess import Preprocess

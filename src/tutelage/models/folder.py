@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from tutelage.errors import ModelError
 from .card import how_to_load
 from .live import carry
 from .logits import plain

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ModelError
+from tutelage.errors import ModelError
 from .logits import Logits
 from .preprocess import Preprocess
 

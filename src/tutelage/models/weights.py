@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from tutelage.errors import ModelError
 from .logits import plain
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")

@@ -111,10 +111,18 @@ def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Map
     connectors = {}
     for teacher, places in teachers.items():
         tap = spec.teacher if isinstance(spec.teacher, str) else spec.teacher.get(teacher)
-        if tap and (spec.teachers is None or teacher in spec.teachers) and tap in places and spec.student in sites["student"]:
-            parts = list(between(sites["student"][spec.student], places[tap]) or ())
+        # A tap that does not exist is refused with the closest names when the path is built.
+        named = spec.teachers is None or teacher in spec.teachers
+        if tap and named and tap in places and spec.student in sites["student"]:
+            parts = between(sites["student"][spec.student], places[tap])
+            if parts is None:
+                shapes = list(sites["student"][spec.student].shape), list(places[tap].shape)
+                raise RecipeError(
+                    f"path {name!r}: no connector leads from {spec.student!r} {shapes[0]} to {tap!r} {shapes[1]} of "
+                    f"teacher {teacher!r}. Name other taps, or a connector."
+                )
             if spec.loss.use.lower() == "attention":
-                parts = [part for part in parts if part != "project"]
+                parts = tuple(part for part in parts if part != "project")
             connectors[teacher] = [PartSpec(use=part) for part in parts]
     connectors = {teacher: parts for teacher, parts in connectors.items() if parts}
     return spec.model_copy(update={"connector": connectors or None})

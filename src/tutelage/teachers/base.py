@@ -55,4 +55,5 @@ class Teacher(nn.Module):
         network: Any = self.__dict__["network"]
         if network is not None:
             network._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self

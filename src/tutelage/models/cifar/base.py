@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from ..preprocess import Preprocess
+from tutelage.models.preprocess import Preprocess
 
 
 class CifarNet(nn.Module):

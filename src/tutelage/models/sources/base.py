@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ...errors import InputError
-from ..preprocess import Preprocess
+from tutelage.errors import InputError
+from tutelage.models.preprocess import Preprocess
 
 FETCHING = frozenset(
     {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import UnknownName, close_names
+from tutelage.errors import UnknownName, close_names
 from .. import cifar
-from ..preprocess import Preprocess
+from tutelage.models.preprocess import Preprocess
 from .base import Offer, Wish
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import InputError, ModelError, UnknownName, close_names
+from tutelage.errors import InputError, ModelError, UnknownName, close_names
 
 
 def build(name: str, arguments: Mapping[str, Any], *, allow_import: Sequence[str]) -> nn.Module:

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import MissingExtra, ModelError, UnknownName, close_names
-from ..logits import Logits
-from ..preprocess import Preprocess
+from tutelage.errors import MissingExtra, ModelError, UnknownName, close_names
+from tutelage.models.logits import Logits
+from tutelage.models.preprocess import Preprocess
 from .base import Offer, Wish, refuse_fetching
 
 PASSING = ("transformers_version", "_name_or_path", "dtype")

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import MissingExtra, UnknownName, close_names
-from ..preprocess import Preprocess
+from tutelage.errors import MissingExtra, UnknownName, close_names
+from tutelage.models.preprocess import Preprocess
 from .base import Offer, Wish, refuse_fetching
 
 

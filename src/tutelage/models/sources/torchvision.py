@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import MissingExtra, ModelError, UnknownName, close_names
-from ..preprocess import Preprocess
+from tutelage.errors import MissingExtra, ModelError, UnknownName, close_names
+from tutelage.models.preprocess import Preprocess
 from .base import Offer, Wish, refuse_fetching
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
