@@ -1,0 +1,271 @@
+"""The verdict: is the distilled student better than the same student trained without a teacher?
+
+What is computed, what it covers and how often it is wrong: ``docs/theory/verdict.md``.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+Word = Literal["better", "no difference", "worse"]
+
+FEWEST_UNITS = 6
+"""Where fewer samples differ, no two-sided sign test reaches 5%: ``2 / 2**6 < 0.05 < 2 / 2**5``."""
+
+FEWEST_GROUPS = 5
+"""Fewer classes say too little about the spread between classes."""
+
+ALLOWANCE = 2.5
+"""How many times over one seed must clear its interval where there are no classes to look at."""
+
+ONE_SEED_LEVEL = 0.98
+"""The level at which one seed must be clear, from sample to sample and from class to class."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison came to.
+
+    Args:
+        delta: Mean score of the student minus that of the baseline, in the unit of the scores.
+        interval: The 95% interval of `delta`, ``(low, high)``.
+        verdict: What the student is, compared with the baseline.
+        method: One sentence for the report: what the interval covers.
+        seeds: How many seeds were compared.
+    """
+
+    delta: float
+    interval: tuple[float, float]
+    verdict: Word
+    method: str
+    seeds: int
+
+
+def judge(
+    student: Tensor,
+    baseline: Tensor,
+    *,
+    higher_is_better: bool = True,
+    blocks: Tensor | None = None,
+    groups: Tensor | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Verdict:
+    """Compare a student with its matched baseline on the same test samples.
+
+    The interval is a paired bootstrap over samples for one seed; for 2 to 4 seeds a t-interval on the seeds'
+    deltas plus the sampling error; for 5 or more a bootstrap over seeds and over samples. The verdict is *better*
+    or *worse* where the interval leaves out 0 and at least six samples (or blocks) differ. One seed shows nothing
+    of the spread between seeds, so there the difference must also be clear at 98% from sample to sample and from
+    class to class, or, without at least five `groups`, clear its 95% interval two and a half times over.
+
+    Args:
+        student: Score of each sample under each seed, ``[S, N]``: 1 and 0 for right and wrong, dB, ...
+        baseline: The same for the baseline: same seeds, same samples.
+        higher_is_better: Whether a larger score is better.
+        blocks: Number of each sample's block, ``[N]``, where samples depend on each other (frames of one
+            sequence): blocks are resampled whole.
+        groups: Number of each sample's class, ``[N]``. Nets that differ only by seed favour different classes:
+            with one seed this is the only trace of it. Pass it whenever there are classes.
+        seed: Seed of the bootstrap's own draws.
+        resamples: Number of draws.
+
+    Returns:
+        The verdict, with its interval.
+
+    Raises:
+        InputError: The scores are not two finite ``[S, N]`` of one shape, or `blocks` or `groups` not ``[N]``.
+
+    Reference:
+        Efron & Tibshirani 1993, *An Introduction to the Bootstrap*, chapter 13, for the percentile interval.
+        Hesterberg 2015, arXiv:1411.5279, for widening it where there is little to resample; here the deviations
+        of the seeds are widened, not the percentiles. Liang & Zeger 1986, Biometrika 73(1), for errors over groups.
+
+    Example:
+        >>> baseline = (torch.arange(400) % 4 > 0).float()[None]
+        >>> student = (torch.arange(400) % 20 > 0).float()[None]
+        >>> outcome = judge(student, baseline)
+        >>> outcome.verdict, round(outcome.delta, 2)
+        ('better', 0.2)
+    """
+    difference = _checked(student, baseline, blocks=blocks, groups=groups)
+    seeds, samples = difference.shape
+    per_sample, per_seed = difference.mean(dim=0), difference.mean(dim=1)
+    units = _totals(per_sample, torch.arange(samples) if blocks is None else blocks)
+    delta = _mean(units).item()
+    low, high = _interval(per_seed, units, torch.Generator().manual_seed(seed), resamples)
+    clear = (delta + low > 0 or delta + high < 0) and int(units[0].count_nonzero()) >= FEWEST_UNITS
+    if seeds == 1:
+        clear = clear and _clear_with_one_seed(delta, units, None if groups is None else _totals(per_sample, groups))
+    word: Word = "no difference"
+    if clear:
+        word = "better" if (delta > 0) is higher_is_better else "worse"
+    method = _method(seeds, "samples" if blocks is None else "blocks of samples")
+    return Verdict(delta, (delta + low, delta + high), word, method, seeds)
+
+
+def gap_closed(student: float, baseline: float, teacher: float, *, higher_is_better: bool = True) -> float | None:
+    """Share of the gap between baseline and teacher that the student has closed.
+
+    Args:
+        student: Its metric, on the same split as the others.
+        baseline: The metric of the same student trained without a teacher.
+        teacher: The metric of the best teacher.
+        higher_is_better: Whether a larger metric is better.
+
+    Returns:
+        1 where the student has reached the teacher, more above it, negative below the baseline; None where
+        there is no gap to close.
+
+    Example:
+        >>> gap_closed(0.75, 0.5, 1.0), gap_closed(0.75, 0.5, 0.5)
+        (0.5, None)
+    """
+    gap = teacher - baseline if higher_is_better else baseline - teacher
+    if not gap > 0:
+        return None
+    return (student - baseline) / (teacher - baseline)
+
+
+def shipped(student: float, baseline: float | None, *, higher_is_better: bool = True) -> Literal["student", "baseline"]:
+    """Which of the two to take: the baseline only if it is better on the selection split.
+
+    Args:
+        student: Its metric on the selection split.
+        baseline: The baseline's, or None if there is none.
+        higher_is_better: Whether a larger metric is better.
+
+    Returns:
+        The one to take; the student where they are equal. A student whose metric is NaN is not taken.
+
+    Example:
+        >>> shipped(0.71, 0.70), shipped(0.70, 0.70), shipped(0.69, 0.70)
+        ('student', 'student', 'baseline')
+    """
+    if baseline is None or math.isnan(baseline):
+        return "student"
+    good_enough = student >= baseline if higher_is_better else student <= baseline
+    return "student" if good_enough else "baseline"
+
+
+Totals = tuple[Tensor, Tensor]
+"""Of each unit (sample, block or class): the sum of its differences, and how many samples it holds."""
+
+
+def _checked(student: Tensor, baseline: Tensor, **labels: Tensor | None) -> Tensor:
+    """The differences, float64 ``[S, N]`` on the CPU."""
+    if student.ndim != 2 or student.shape != baseline.shape or 0 in student.shape:
+        raise InputError(
+            "judge: expected scores of student and baseline, both [seeds, samples], "
+            f"found {tuple(student.shape)} and {tuple(baseline.shape)}."
+        )
+    difference = student.detach().cpu().double() - baseline.detach().cpu().double()
+    if not difference.isfinite().all():
+        found = int((~difference.isfinite()).sum())
+        raise InputError(f"judge: expected finite scores, found {found} pairs that are not. Leave them out.")
+    for name, label in labels.items():
+        if label is not None and label.shape != student.shape[1:]:
+            raise InputError(f"judge: expected {name} of shape {tuple(student.shape[1:])}, found {tuple(label.shape)}.")
+    return difference
+
+
+def _totals(per_sample: Tensor, labels: Tensor) -> Totals:
+    _, members = torch.unique(labels.cpu(), return_inverse=True)
+    counts = torch.bincount(members).double()
+    return torch.zeros_like(counts).index_add_(0, members, per_sample), counts
+
+
+def _mean(units: Totals) -> Tensor:
+    """The mean difference over samples."""
+    return units[0].sum() / units[1].sum()
+
+
+def _interval(per_seed: Tensor, units: Totals, draws: torch.Generator, resamples: int) -> tuple[float, float]:
+    """The two ends, relative to the mean difference."""
+    seeds = len(per_seed)
+    if 1 < seeds < 5:
+        between = _student_t(0.95, seeds - 1) * per_seed.std().item() / math.sqrt(seeds)
+        reach = math.hypot(between, _normal(0.95) * _standard_error(units))
+        return -reach, reach
+    deviations = _bootstrap(units, draws, resamples)
+    if seeds > 1:
+        few = _student_t(0.95, seeds - 1) / _normal(0.95) * math.sqrt(seeds / (seeds - 1))
+        deviations += few * _bootstrap((per_seed, torch.ones_like(per_seed)), draws, resamples)
+    low, high = deviations.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def _clear_with_one_seed(delta: float, units: Totals, groups: Totals | None) -> bool:
+    error = _standard_error(units)
+    if groups is None or len(groups[0]) < FEWEST_GROUPS:
+        return abs(delta) > ALLOWANCE * _normal(0.95) * error
+    by_class = _student_t(ONE_SEED_LEVEL, len(groups[0]) - 1) * _standard_error(groups)
+    return abs(delta) > max(by_class, _normal(ONE_SEED_LEVEL) * error)
+
+
+def _bootstrap(units: Totals, draws: torch.Generator, resamples: int) -> Tensor:
+    """Deviations of the mean difference when units are drawn with replacement, ``[resamples]``."""
+    sums, counts = units
+    at_once = max(1, 2**22 // len(sums))
+    means = []
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        drawn = torch.randint(len(sums), (rows, len(sums)), generator=draws)
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    return torch.cat(means) - _mean(units)
+
+
+def _standard_error(units: Totals) -> float:
+    """Of the mean difference, when units (not samples) are independent."""
+    sums, counts = units
+    if len(sums) < 2:
+        return 0.0
+    residuals = sums - counts * _mean(units)
+    return math.sqrt(residuals.square().sum().item() * len(sums) / (len(sums) - 1)) / counts.sum().item()
+
+
+def _normal(level: float) -> float:
+    """Half-width of a two-sided interval in standard errors."""
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _student_t(level: float, freedom: int) -> float:
+    """The same, where the error itself is estimated with so many degrees of freedom."""
+    low, high = 0.0, 1e4
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < level else (low, middle)
+    return high
+
+
+def _within(t: float, freedom: int) -> float:
+    """Probability that Student's t lies in ``[-t, t]`` (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    odd = freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for k in range(1 + odd, freedom, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * k / (k + 1)
+    total *= math.sin(angle)
+    return (angle + total) * 2 / math.pi if odd else total
+
+
+def _method(seeds: int, units: str) -> str:
+    if seeds == 1:
+        return (
+            f"The 95% interval is a paired bootstrap over {units} and covers nothing else: one seed shows no spread "
+            "between seeds, so the verdict asks for more than an interval without 0."
+        )
+    if seeds < 5:
+        return (
+            f"The 95% interval covers the spread between {seeds} seeds (t-interval on their deltas) and the "
+            f"sampling error over {units}."
+        )
+    return f"The 95% interval is a bootstrap over {seeds} seeds and over {units}."
