@@ -153,9 +153,8 @@ class Manifest:
         return (json.dumps(told, indent=1) + "\n").encode()
 
     def write(self, store: pathlib.Path) -> None:
-        """Write it beside its place and move it there, unless it stands there already."""
-        if not (store / FILE).exists() or (store / FILE).read_bytes() != self.encoded():
-            replace_file(store / FILE, self.encoded())
+        """Write it beside its place and move it there."""
+        replace_file(store / FILE, self.encoded())
 
     @classmethod
     def read(cls, store: pathlib.Path) -> "Manifest":
@@ -223,7 +222,9 @@ def folder_name(name: str, fingerprint: str, codings: Sequence[Coding], bf16: bo
 
 
 def replace_file(path: pathlib.Path, content: bytes) -> None:
-    """Write a small file beside its place, wait for the disk, and move it there."""
+    """Write a small file beside its place, wait for the disk, and move it there; nothing if it stands there already."""
+    if path.exists() and path.read_bytes() == content:
+        return
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:

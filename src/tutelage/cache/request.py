@@ -289,7 +289,7 @@ def _refuse_maps(request: Request, name: str, codings: tuple[Coding, ...]) -> No
             for tap, c in maps.items()
         )
         raise CacheError(
-            f"teacher {name!r}: expected vectors to keep, found maps: {told}. Ask for them (`--maps`) if that is worth "
+            f"teacher {name!r}: expected vectors to keep, found maps: {told}. Ask for them (tutelage cache --maps) if that is worth "
             "it, leave these paths out, or hear the teachers live (train.cache=live)."
         )
 

@@ -8,7 +8,6 @@ import dataclasses
 import errno
 import hashlib
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,7 +75,7 @@ def _announce(request: Request, plan: Plan, say: Callable[[str], None]) -> None:
     if found.bytes > request.limit:
         raise CacheError(
             f"{request.folder}: expected at most {request.limit / 1e9:.3g} GB to write, found {found.bytes / 1e9:.3g} GB. Keep "
-            "fewer views (data.views), fewer paths or the largest logits only (--top-k), or raise the limit (--limit)."
+            "fewer views (data.views), fewer paths, or the largest logits only (tutelage cache --top-k), or raise its --limit."
         )
     if found.bytes > 0.95 * found.free:
         raise CacheError(
@@ -136,7 +135,7 @@ def _fill(
                 row, value = error.args
                 raise CacheError(
                     f"teacher {name!r}, sample {index[row]}, view {view}: {value:.3g} is beyond float16 (65,504). Keep its "
-                    "answers as float32 (--dtype float32), or hear it live (train.cache=live)."
+                    "answers as float32 (tutelage cache --float32), or hear it live (train.cache=live)."
                 ) from error
             _put(piece, rows, {**columns, SEAL: seal(index, view, manifest.parts[part].number, columns)})
             told(len(rows))
@@ -169,16 +168,13 @@ def _with_head(request: Request, name: str, entry: Entry) -> Entry:
     """The entry with the teacher's classifier written, if it has one and the file is not there or damaged."""
     from safetensors.torch import save
 
-    path: pathlib.Path = request.folder / entry.folder / HEAD
     kept = _linear(request.teachers[name].head)
     if kept is None:
         return dataclasses.replace(entry, head=None)
-    content = save(kept)
-    digest = hashlib.sha256(content).hexdigest()
-    if not path.exists() or path.read_bytes() != content:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    return dataclasses.replace(entry, head=digest)
+    content, path = save(kept), request.folder / entry.folder / HEAD
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content)
+    return dataclasses.replace(entry, head=hashlib.sha256(content).hexdigest())
 
 
 @torch.no_grad()

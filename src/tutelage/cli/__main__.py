@@ -24,21 +24,30 @@ app = typer.Typer(
 RecipeFile = Annotated[str | None, typer.Argument(help="A recipe (YAML); the options win over it.", show_default=False)]
 Student = Annotated[str | None, typer.Option("--student", help="The student: MODEL[@WEIGHTS].", show_default=False)]
 Teachers = Annotated[
-    list[str] | None, typer.Option("--teacher", help="A teacher: [NAME=]MODEL[@WEIGHTS]; may be repeated.", show_default=False)
+    list[str] | None,
+    typer.Option("--teacher", help="A teacher: [NAME=]MODEL[@WEIGHTS]; may be repeated.", show_default=False),
 ]
-Data = Annotated[str | None, typer.Option("--data", help="A folder or a name, see `tutelage list data`.", show_default=False)]
+Data = Annotated[
+    str | None, typer.Option("--data", help="A folder or a name, see `tutelage list data`.", show_default=False)
+]
 Out = Annotated[str, typer.Option("--out", help="The run folder, which is made.")]
 Task = Annotated[str | None, typer.Option("--task", help="The task, see `tutelage list tasks`.", show_default=False)]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="key.sub=value of the recipe; may be repeated.", show_default=False)
 ]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="How many seeds; 5 or more for a firm verdict.", show_default=False)]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", help="How many seeds; 5 or more for a firm verdict.", show_default=False)
+]
 NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Do not train the matched baseline: no verdict.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on with a teacher near chance.")]
 AllowImport = Annotated[
     list[str] | None,
-    typer.Option("--allow-import", help="A package from which models and parts may be imported; may be repeated.", show_default=False),
+    typer.Option(
+        "--allow-import",
+        help="A package from which models and parts may be imported; may be repeated.",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -106,7 +115,9 @@ def train(
     recipe: RecipeFile = None,
     *,
     out: Out,
-    model: Annotated[str | None, typer.Option("--model", help="The model: MODEL[@WEIGHTS].", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model: MODEL[@WEIGHTS].", show_default=False)
+    ] = None,
     data: Data = None,
     task: Task = None,
     set: Set = None,
@@ -162,6 +173,48 @@ def check(
 
 
 @app.command()
+def cache(
+    recipe: RecipeFile = None,
+    *,
+    store: Annotated[str, typer.Option("--store", help="The folder of the answers, which is made.")],
+    student: Student = None,
+    teacher: Teachers = None,
+    data: Data = None,
+    task: Task = None,
+    set: Set = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Keep so many logits, spread the rest.", show_default=False)
+    ] = None,
+    float32: Annotated[bool, typer.Option("--float32", help="Do not round to float16.")] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Keep feature maps, too: they are large.")] = False,
+    limit: Annotated[float, typer.Option("--limit", help="Largest number of gigabytes to write.")] = 20.0,
+    force: Force = False,
+    allow_import: AllowImport = None,
+    json: Json = False,
+) -> None:
+    """Teachers' answers to disk, with a size and time estimate first."""
+    from .cache import cache as command
+
+    done = command(
+        recipe,
+        student=student,
+        teachers=teacher or (),
+        data=data,
+        store=store,
+        assignments=set or (),
+        top_k=top_k,
+        dtype="float32" if float32 else "float16",
+        maps=maps,
+        limit=limit,
+        force=force,
+        allow_import=allow_import or (),
+        **_keys(task, None, False),
+    )
+    if json:
+        _print(done)
+
+
+@app.command()
 def inspect(
     model: Annotated[str, typer.Argument(help="MODEL[@WEIGHTS] or a run folder.")],
     input: Annotated[str, typer.Option("--input", help="Shape of a picture.")] = "3x32x32",
@@ -176,7 +229,10 @@ def inspect(
     if json:
         _print(rows)
         return
-    _table(("tap", "kind", "shape", "stride"), [[r["tap"], r["kind"], "x".join(map(str, r["shape"])), r["stride"] or ""] for r in rows])
+    _table(
+        ("tap", "kind", "shape", "stride"),
+        [[r["tap"], r["kind"], "x".join(map(str, r["shape"])), r["stride"] or ""] for r in rows],
+    )
 
 
 @app.command()
@@ -185,7 +241,9 @@ def evaluate(
     *,
     data: Annotated[str, typer.Option("--data", help="A folder or a name, see `tutelage list data`.")],
     split: Annotated[str, typer.Option("--split", help="test, selection or train.")] = "test",
-    image_size: Annotated[int | None, typer.Option("--image-size", help="Side of the pictures.", show_default=False)] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Side of the pictures.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the cut, where the data brings no such split.")] = 0,
     allow_import: AllowImport = None,
     json: Json = False,
@@ -218,7 +276,12 @@ def export(
 @app.command()
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run folders.")],
-    out: Annotated[str | None, typer.Option("--out", help="The file; report.html in the first run otherwise.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", help="The file; report.html in the run otherwise, or comparison.html beside the first of several."
+        ),
+    ] = None,
 ) -> None:
     """One self-contained HTML file from one run or several."""
     from .report import report as command
@@ -275,6 +338,8 @@ def main(argv: list[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
+    if "--allow-import" in arguments and "" not in sys.path:
+        sys.path.insert(0, "")  # a package of the user's lies where the command is given
     signal.signal(signal.SIGTERM, _terminated)
     code = _guarded(lambda: app(args=arguments, standalone_mode=False), debug)
     if argv is None:
@@ -301,7 +366,9 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
             error.show()
             return 2
         traceback.print_exc()
-        typer.echo("\nThis is a defect of tutelage. Please report it with the lines above and `tutelage doctor`.", err=True)
+        typer.echo(
+            "\nThis is a defect of tutelage. Please report it with the lines above and `tutelage doctor`.", err=True
+        )
         return 1
 
 

@@ -1,14 +1,17 @@
 """Prepare: from a command's arguments to everything a run needs, with all that can be wrong found first."""
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from tutelage.cache import Record
 from tutelage.data import Splits
 from tutelage.engine.examine import Examined, examine
 from tutelage.errors import RecipeError
@@ -17,6 +20,7 @@ from tutelage.models import parse as parse_model
 from tutelage.recipe import catalogue, schema
 from tutelage.recipe.build import (
     Company,
+    build_augment,
     build_data,
     build_loader,
     build_model,
@@ -47,6 +51,9 @@ class Prepared:
         live: Objects given from Python.
         allow_import: Packages from which parts may come.
         example: The first training batch.
+        store: Where the teachers' answers are kept; None: the teachers are asked live.
+        records: The answers that are there.
+        answering: Seconds it took to put them there.
     """
 
     recipe: Recipe
@@ -58,15 +65,18 @@ class Prepared:
     live: Mapping[str, Any]
     allow_import: Sequence[str]
     example: Batch
+    store: pathlib.Path | None = None
+    records: Mapping[str, Record] = field(default_factory=dict)
+    answering: float = 0.0
 
-    def loader(self, part: str, seed: int, labelled_only: bool) -> Any:
+    def loader(self, part: str, seed: int, baseline: bool = False) -> Any:
         """The loader of a slice."""
         return build_loader(
             self.recipe.data,
             self.splits,
             part,
             seed=seed,
-            labelled_only=labelled_only,
+            baseline=baseline,
             workers=self.recipe.train.workers,
             rank=0,
             world=1,
@@ -88,7 +98,7 @@ class Prepared:
             teachers=self.teachers,
             examined=self.examined,
             input_shape=self.splits.train.shape,
-            labels_given=bool(self.splits.train.labelled.all()),
+            answering=self.answering,
             details={"pairing": self.pairing, "losses": {row["path"]: row["loss"] for row in self.pairing}},
         )
 
@@ -104,7 +114,22 @@ class Prepared:
             seed=seed,
             live=self.live,
             allow_import=self.allow_import,
+            records=self.records,
+            fingerprints=self.fingerprints,
         )
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of teachers, data, augmentation and views."""
+        from tutelage.models import fingerprint
+
+        augment = build_augment(self.recipe.data, self.splits.train)
+        return {
+            **{f"teacher {name}": fingerprint(network) for name, network in self.teachers.items()},
+            "data": self.splits.train.fingerprint,
+            "augment": "none" if augment is None else augment.fingerprint,
+            "views": str(self.recipe.data.views or 0) if augment is not None else "0",
+        }
 
     def scheme(self, cast: Cast) -> Iterator[Stage]:
         """The stages of the recipe's scheme."""
@@ -173,25 +198,27 @@ def prepare(
     """
     recipe = schema.parse(raw)
     _check_names(recipe, allow_import)
-    splits = build_data(recipe.data, live)
+    splits = build_data(recipe.data, live, allow_import)
     say(splits.guess)
     for note in splits.notes:
         say(f"  {note}")
     task = build_task(recipe, splits.classes, allow_import)
     shape, classes = splits.train.shape, len(splits.classes)
-    build_loader(recipe.data, splits, "train", seed=0, labelled_only=False, workers=0, rank=0, world=1)
+    build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
     student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
     teachers = {
         # A teacher brings its own number of classes, which is compared when it is examined.
-        name: build_model(name, spec, shape, classes, live, allow_import) for name, spec in recipe.teachers.items()
+        name: build_model(name, spec, shape, classes, live, allow_import)
+        for name, spec in recipe.teachers.items()
     }
-    loader = build_loader(recipe.data, splits, "train", seed=0, labelled_only=False, workers=0, rank=0, world=1)
+    loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
     example = task.unpack(loader.batch(0, 0))
-    small = Batch(**{k: v[:2] if isinstance(v, torch.Tensor) else v for k, v in example.__dict__.items()})
+    two: dict[str, Any] = {k: v[:2] for k, v in example.__dict__.items() if isinstance(v, torch.Tensor)}
+    small = dataclasses.replace(example, **two)
     recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, small))
 
     def selection() -> Any:
-        return build_loader(recipe.data, splits, "selection", seed=0, labelled_only=False, workers=0, rank=0, world=1)
+        return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
 
     examined = examine(teachers, task, selection, force=force)
     prepared = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
@@ -222,11 +249,14 @@ def show_teachers(prepared: Prepared) -> None:
 
     for name, found in prepared.examined.items():
         millions = parameters(prepared.teachers[name]) / 1e6
-        say(f"  teacher {name}: {prepared.task.metric} {found.validation:.4f} on the selection split, {millions:.2f} M parameters")
+        score = f"{prepared.task.metric} {found.validation:.4f} on the selection split"
+        say(f"  teacher {name}: {score}, {millions:.2f} M parameters")
         for note in found.notes:
             say(f"    {note}")
     if prepared.examined and any("were cut from the training set" in note for note in prepared.splits.notes):
-        say("  (the selection split was cut from the training set: a teacher that was trained on all of it scores too well here)")
+        say(
+            "  (that split was cut from the training set: a teacher that was trained on all of it scores too well here)"
+        )
 
 
 def show_pairing(prepared: Prepared) -> None:

@@ -29,6 +29,8 @@ class Settings:
         seed: Of initial weights, order of samples and augmentation; further seeds count up from it.
         log_every: Steps between two lines of metrics.jsonl.
         checkpoint_every: Seconds between two checkpoints within an epoch.
+        cache: ``auto`` keeps the teachers' answers to a few views of each sample on disk where that saves forwards
+            (in the run folder); ``live`` never does; anything else is the folder of a store, filled where it lacks.
         workers: Processes that decode pictures; 0 for none. In-memory data needs none.
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` …, as Lightning names them.
         devices: How many devices.
@@ -51,6 +53,7 @@ class Settings:
     seed: int = 0
     log_every: int = 20
     checkpoint_every: float = 60.0
+    cache: str = "auto"
     workers: int = 0
     accelerator: str = "auto"
     devices: int = 1

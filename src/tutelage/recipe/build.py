@@ -1,6 +1,7 @@
 """Build: from a recipe to what it names: task, data, models, paths, weighting, cast."""
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tutelage.cache import Record
 from tutelage.data import Augment, Loader, Slice, Splits, defaults, open_data
 from tutelage.distiller import Distiller
 from tutelage.errors import RecipeError, UnknownName, close_names
@@ -16,7 +18,7 @@ from tutelage.ledger import Batch
 from tutelage.models import find
 from tutelage.path import Path
 from tutelage.tasks.base import Task
-from tutelage.teachers import Frozen, Teacher
+from tutelage.teachers import Cached, Frozen, Teacher
 from tutelage.weighting import Fixed, Product, Weighting
 
 from . import catalogue
@@ -26,10 +28,10 @@ Live = Mapping[str, Any]
 """Objects given from Python instead of names: ``"data"``, ``"student"`` and teachers by name."""
 
 
-def build_data(spec: DataSpec, live: Live) -> Splits:
+def build_data(spec: DataSpec, live: Live, allow_import: Sequence[str] = ()) -> Splits:
     """Open the data and cut it into its slices."""
     options = spec.model_dump(exclude={"use", "batch_size", "views", "augment"})
-    return open_data(live.get("data", spec.use), **options)
+    return open_data(live.get("data", spec.use), allow_import=allow_import, **options)
 
 
 def build_augment(spec: DataSpec, train: Slice) -> Augment | None:
@@ -64,11 +66,13 @@ def build_model(
     """The network of a role, for pictures of this shape."""
     model = find(
         live.get(role, spec.model),
-        num_classes=classes,
+        # A model whose columns are named has as many classes as its weights say.
+        num_classes=classes if spec.classes is None else None,
         in_channels=shape[0],
         input_size=(shape[1], shape[2]),
         weights=spec.weights,
         arguments=spec.arguments,
+        new_classifier=role == "student",
         allow_import=allow_import,
         seed=seed,
     )
@@ -147,6 +151,8 @@ class Company:
         seed: Of initial weights.
         live: Objects given from Python.
         allow_import: Packages from which parts may come.
+        records: Answers on disk, of teachers that need not be asked.
+        fingerprints: Of teachers, data, augmentation and views, which are compared with those of the records.
     """
 
     recipe: Recipe
@@ -158,18 +164,31 @@ class Company:
     seed: int
     live: Live = field(default_factory=dict)
     allow_import: Sequence[str] = ()
+    records: Mapping[str, Record] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def model(self, role: str) -> nn.Module:
         """A fresh model of a role; the same seed gives the same weights."""
         if role != "student":
             raise UnknownName(f"scheme: there is no role {role!r} in the recipe; {close_names(role, ['student'])}.")
+        # A module given from Python is copied: student, baseline and further seeds all start from it.
+        live = {role: copy.deepcopy(self.live[role])} if role in self.live else {}
         return build_model(
-            role, self.recipe.student, self.shape, len(self.task.classes) or None, self.live, self.allow_import, self.seed
+            role,
+            self.recipe.student,
+            self.shape,
+            len(self.task.classes) or None,
+            live,
+            self.allow_import,
+            self.seed,
         )
 
     def teachers(self) -> dict[str, Teacher]:
         """The recipe's teachers."""
-        return {name: Frozen(network) for name, network in self.networks.items()}
+        return {
+            name: Cached(self.records[name]) if name in self.records else Frozen(network)
+            for name, network in self.networks.items()
+        }
 
     def distiller(self, model: nn.Module, teachers: Mapping[str, Teacher]) -> Distiller:
         """The recipe's paths between a model and these teachers; plain training if there are none."""
@@ -187,6 +206,7 @@ class Company:
                 weighting=weighting,
                 example=self.example,
                 samples=self.samples,
+                fingerprints=self.fingerprints,
             )
 
     def release(self, pupil: nn.Module) -> nn.Module:
@@ -203,19 +223,24 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def build_loader(
-    spec: DataSpec, splits: Splits, part: str, *, seed: int, labelled_only: bool, workers: int, rank: int, world: int
+    spec: DataSpec, splits: Splits, part: str, *, seed: int, baseline: bool = False, workers: int, rank: int, world: int
 ) -> Loader:
-    """The loader of a slice: shuffled and augmented for training, in order and clean for the others."""
+    """The loader of a slice: shuffled and augmented for training, in order and clean for the others.
+
+    For the baseline each epoch shows new views. Unlabelled samples would teach it nothing: where there are any, it gets
+    full batches of labelled ones, for as many steps.
+    """
     slice_ = getattr(splits, part)
     if part != "train":
         return Loader(slice_, batch_size=512, seed=0, augment=None, shuffle=False, drop_last=False, workers=workers)
     whole = len(slice_) // spec.batch_size
+    labelled_only = baseline and not bool(slice_.labelled.all())
     return Loader(
         slice_,
         batch_size=spec.batch_size,
         seed=seed,
         augment=build_augment(spec, slice_),
-        views=None if labelled_only else spec.views,
+        views=None if baseline else spec.views,
         labelled_only=labelled_only,
         steps_per_epoch=max(1, whole) if labelled_only else None,
         workers=workers,

@@ -99,11 +99,7 @@ class Cached(Teacher):
             )
         device = batch.inputs.device
         rows = self._record.rows(batch.index, batch.view)
-        return (
-            rows
-            if device.type == "cpu"
-            else {tap: said.to(device, non_blocking=True) for tap, said in rows.items()}
-        )
+        return rows if device.type == "cpu" else {tap: said.to(device, non_blocking=True) for tap, said in rows.items()}
 
 
 _WORDS = {"data": "the training slice", "augment": "the augmentation"}

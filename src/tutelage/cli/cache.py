@@ -1,0 +1,241 @@
+"""Teachers' answers on disk: whether a run keeps them, and the command that computes them beforehand."""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+
+from tutelage.cache import Record, Request, Store, estimate, write
+from tutelage.engine.hardware import computes_bf16
+from tutelage.errors import CacheError, RecipeError
+from tutelage.ledger import Spec
+from tutelage.recipe.build import build_augment, build_path
+from tutelage.teachers import Frozen
+
+from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
+
+VIEWS = 4
+"""Views of each sample that are kept where the recipe does not say."""
+
+
+def cache(
+    recipe: str | pathlib.Path | Mapping[str, Any] | None = None,
+    *,
+    student: Any = None,
+    teachers: Sequence[Any] | Mapping[str, Any] = (),
+    data: Any = None,
+    store: str | pathlib.Path,
+    assignments: Sequence[str] = (),
+    top_k: int | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    maps: bool = False,
+    limit: float = 20.0,
+    force: bool = False,
+    allow_import: Sequence[str] = (),
+    **keys: Any,
+) -> dict[str, Any]:
+    """Put the teachers' answers on disk; runs with ``train.cache=STORE`` then read them instead of asking.
+
+    What is there already is checked, mended where it is damaged, and not computed again.
+
+    Args:
+        recipe: A recipe's path or content; the other arguments win over it.
+        student: A model's string or module: it decides which taps are read.
+        teachers: Models' strings or modules; a mapping names them.
+        data: A path or name, or a data set of ``(picture, label)``.
+        store: The folder, which is made.
+        assignments: ``key.sub=value``, as after ``--set``; ``data.views`` says how many views are kept.
+        top_k: Keep so many logits and spread the rest evenly; None for all.
+        dtype: ``"float32"`` for answers beyond 65,504.
+        maps: Keep feature maps, too.
+        limit: Largest number of gigabytes to write.
+        force: Go on with a teacher near chance.
+        allow_import: Packages from which models and parts may be imported.
+        **keys: Any top-level key of a recipe.
+
+    Returns:
+        ``{"store", "forwards", "bytes", "seconds", "teachers": {name: {"fingerprint", "taps", "views"}}}``.
+
+    Raises:
+        CacheError: The store was made for something else, or would be too large.
+    """
+    raw, live = gather(
+        recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys
+    )
+    if not raw.get("teachers"):
+        raise RecipeError("cache: expected at least one teacher, found none. Give --teacher MODEL[@WEIGHTS].")
+    prepared = with_views(prepare(raw, live, allow_import=allow_import, force=force))
+    show_teachers(prepared)
+    show_pairing(prepared)
+    options: dict[str, Any] = {"top_k": top_k, "dtype": dtype, "maps": maps, "limit": limit * 1e9}
+    asked = dataclasses.replace(
+        request(prepared, pathlib.Path(store), ("train", "guard", "selection")), **options
+    )
+    before = estimate(asked)
+    began = time.perf_counter()
+    with _Bar() as bar:
+        records = write(asked, say=say, progress=bar)
+    say(
+        f"store: {store}    to use it: --set train.cache={store} --set data.views={prepared.recipe.data.views}"
+    )
+    return {
+        "store": str(store),
+        "forwards": before.forwards,
+        "bytes": before.bytes,
+        "seconds": round(time.perf_counter() - began, 2),
+        "teachers": {
+            name: {
+                "fingerprint": record.entry.fingerprint,
+                "taps": record.entry.taps,
+                "views": dict(record.entry.views),
+            }
+            for name, record in records.items()
+        },
+    }
+
+
+def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
+    """Settle whether this run keeps its teachers' answers, where, and how many views it replays.
+
+    With ``train.cache=auto`` it does where the student would hear its teachers more often than there are views, and where
+    there is room; else the teachers are asked live.
+    """
+    mode = prepared.recipe.train.cache
+    if not prepared.teachers or mode == "live":
+        return prepared
+    settled = with_views(prepared)
+    if mode != "auto":
+        return dataclasses.replace(settled, store=pathlib.Path(mode))
+    heard = prepared.recipe.train.epochs * prepared.recipe.seeds
+    if heard <= (settled.recipe.data.views or 1):
+        return prepared
+    asked = request(settled, out / "cache")
+    try:
+        needed = estimate(asked)
+        small = needed.bytes <= min(asked.limit, 0.5 * needed.free)
+        reason = None if small else f"they would take {needed.bytes / 1e9:.3g} GB"
+    except CacheError as error:
+        reason = str(error)
+    if reason is None:
+        return dataclasses.replace(settled, store=out / "cache")
+    say(f"teachers are asked live: their answers are not kept, {reason}")
+    train = dataclasses.replace(prepared.recipe.train, cache="live")
+    return dataclasses.replace(prepared, recipe=prepared.recipe.model_copy(update={"train": train}))
+
+
+def fill(prepared: Prepared, tell: Callable[[str], None]) -> Prepared:
+    """Compute the answers that are missing in the run's store."""
+    if prepared.store is None:
+        return prepared
+    began = time.perf_counter()
+    records = _ready(prepared, prepared.store)
+    if records is None:
+        with _Bar() as bar:
+            records = write(request(prepared, prepared.store), say=tell, progress=bar)
+    return dataclasses.replace(prepared, records=records, answering=time.perf_counter() - began)
+
+
+def with_views(prepared: Prepared) -> Prepared:
+    """The number of views written out; without augmentation there is only the clean one."""
+    data = prepared.recipe.data
+    if data.views is not None or build_augment(data, prepared.splits.train) is None:
+        return prepared
+    recipe = prepared.recipe.model_copy(update={"data": data.model_copy(update={"views": VIEWS})})
+    return dataclasses.replace(prepared, recipe=recipe)
+
+
+def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("train", "guard")) -> Request:
+    """What a run asks a store for: all teachers at all taps its paths read."""
+    train = prepared.recipe.train
+    taps = _taps(prepared)
+    teachers = {name: Frozen(network) for name, network in prepared.teachers.items()}
+    for name, teacher in teachers.items():
+        teacher.bind(Spec(call=prepared.task.call, taps=taps, classes=prepared.task.classes), name)
+    slices: dict[str, Any] = {}
+    augment = build_augment(prepared.recipe.data, prepared.splits.train)
+    for part in parts:
+        slice_ = getattr(prepared.splits, part)
+        # A selection split of its own is numbered from 0 again: its clean pictures could not be told from others.
+        clean = [other for name, other in slices.items() if name != "train" or augment is None]
+        if len(slice_) and not any(torch.isin(slice_.index, other.index).any() for other in clean):
+            slices[part] = slice_
+    cuda = train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return Request(
+        folder=folder,
+        teachers=teachers,
+        taps=taps,
+        fingerprints={name: prepared.fingerprints[f"teacher {name}"] for name in teachers},
+        task=prepared.task,
+        slices=slices,
+        augment=augment,
+        views=prepared.recipe.data.views or 1,
+        bf16=train.precision == "bf16" or (train.precision == "auto" and computes_bf16(train.accelerator)),
+        device="cuda" if cuda else "cpu",
+    )
+
+
+def _taps(prepared: Prepared) -> dict[str, tuple[str, ...]]:
+    """The taps that the recipe's paths read of each teacher."""
+    found: dict[str, dict[str, None]] = {name: {} for name in prepared.teachers}
+    assert isinstance(prepared.recipe.paths, dict)
+    for name, spec in prepared.recipe.paths.items():
+        path = build_path(name, spec, prepared.allow_import)
+        for teacher in (row.teacher for row in path.rows(name, prepared.teachers) if row.teacher is not None):
+            found[teacher][path.teacher_tap(teacher)] = None
+    return {name: tuple(tap for tap in taps if tap) for name, taps in found.items()}
+
+
+def _ready(prepared: Prepared, folder: pathlib.Path) -> dict[str, Record] | None:
+    """What a store given by the user holds of all teachers, however it was kept; None if something is missing."""
+    if prepared.recipe.train.cache == "auto":
+        return None
+    asked = request(prepared, folder)
+    try:
+        store = Store(folder)
+        records = {name: store.record(asked.fingerprints[name], asked.taps[name]) for name in asked.teachers}
+    except CacheError:
+        return None
+    whole = all(view in record.views(part) for record in records.values() for part, view in asked.wanted())
+    same = (
+        all(store.manifest.parts[part].fingerprint == s.fingerprint for part, s in asked.slices.items())
+        if whole
+        else False
+    )
+    return records if same else None
+
+
+class _Bar:
+    """Progress of the forwards: a bar in a terminal, else a line for every tenth."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._tenth, self._began = 0, time.perf_counter()
+
+    def __enter__(self) -> "_Bar":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._bar.add_task("teachers answer", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, of: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.tasks[0].id, completed=done, total=of)
+        elif done * 10 // max(of, 1) > self._tenth:
+            self._tenth = done * 10 // of
+            left = (time.perf_counter() - self._began) * (of - done) / done
+            say(f"  teachers answer: {done / of:.0%}, {left:.0f} s left")
