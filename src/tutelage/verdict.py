@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from tutelage.errors import InputError
 
 Word = Literal["better", "no difference", "worse"]
 

@@ -16,9 +16,7 @@ PICTURES = torch.rand(7, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def small():
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return model.append(nn.Linear(8, 4)).eval()
 
 

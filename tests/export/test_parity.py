@@ -77,9 +77,7 @@ def test_a_nan_never_holds(model):
 def test_a_file_that_disagrees_leaves_the_folder_as_it_was(model, tmp_path):
     deliver_with(model, tmp_path, model)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(
-        ModelError, match=r"model\.x: expected logits within 0\.001 .* found a difference of 1 "
-    ):
+    with pytest.raises(ModelError, match=r"model\.x: expected logits within 0\.001 .* found a difference of 1 "):
         deliver_with(model, tmp_path, lambda batch: model(batch) + 1)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

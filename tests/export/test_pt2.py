@@ -14,9 +14,7 @@ PICTURES = torch.rand(7, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model.append(nn.Linear(8, 4)).eval()
     model.preprocess = Preprocess((0.4, 0.5, 0.6), (0.2, 0.2, 0.3), size=(20, 24), classes=(3, 1, 0))
     folder = tmp_path_factory.mktemp("run") / "export"

@@ -65,9 +65,7 @@ class Branching(nn.Module):
 
 @pytest.mark.parametrize("model", [FixedBatch(), Branching()])
 def test_refuses_a_model_whose_graph_would_not_be_the_model(model):
-    with pytest.raises(
-        ModelError, match=f"{type(model).__name__} cannot be traced for any number of pictures"
-    ):
+    with pytest.raises(ModelError, match=f"{type(model).__name__} cannot be traced for any number of pictures"):
         Standalone(model).trace(torch.rand(2, 3, 2, 2))
 
 

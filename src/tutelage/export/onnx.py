@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..errors import MissingExtra, ModelError
+from tutelage.errors import MissingExtra, ModelError
+
 from .parity import Parity, Runtime, deliver
 from .standalone import Standalone, checked_pictures
 
@@ -56,9 +57,7 @@ def to_onnx(
     pictures = checked_pictures(sample_inputs, input_shape)
     standalone = Standalone(model)
     if (size := sum(tensor.nbytes for tensor in standalone.state_dict().values())) > LARGEST:
-        raise ModelError(
-            f"an ONNX file holds at most 2 GB, found {size / 2**30:.1f} GB of weights. Export to pt2."
-        )
+        raise ModelError(f"an ONNX file holds at most 2 GB, found {size / 2**30:.1f} GB of weights. Export to pt2.")
     program = _translated(standalone.trace(pictures), classes)
 
     def opened(path: pathlib.Path) -> Runtime:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ModelError, RunError
+from tutelage.errors import ModelError, RunError
+
 from .standalone import Standalone
 
 Runtime = Callable[[Tensor], Tensor]
@@ -122,9 +123,7 @@ def deliver(
             for name in (file, "parity.json"):
                 os.replace(fresh / name, folder / name)
     except OSError as error:
-        raise RunError(
-            f"cannot write to {folder}: {error.strerror or error}. Choose another folder."
-        ) from error
+        raise RunError(f"cannot write to {folder}: {error.strerror or error}. Choose another folder.") from error
     return parity
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..errors import InputError, ModelError
+from tutelage.errors import InputError, ModelError
 
 
 class Standalone(nn.Module):
@@ -51,17 +51,11 @@ class Standalone(nn.Module):
         pair = pictures[[0, -1]]  # two: a graph traced with one picture would be fixed to one
         try:
             output = self(pair)
-            program = torch.export.export(
-                self, (pair,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
-            )
+            program = torch.export.export(self, (pair,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False)
         except Exception as error:  # whatever the model's own code and the tracer raise
-            raise ModelError(
-                f"{name} cannot be traced for any number of pictures: {_brief(error)}"
-            ) from error
+            raise ModelError(f"{name} cannot be traced for any number of pictures: {_brief(error)}") from error
         if not isinstance(output, Tensor):
-            raise ModelError(
-                f"expected one tensor from {name}, found {type(output).__name__}. Export its logits."
-            )
+            raise ModelError(f"expected one tensor from {name}, found {type(output).__name__}. Export its logits.")
         for module in program.graph_module.modules():
             if isinstance(module, torch.fx.GraphModule):
                 for node in module.graph.nodes:
@@ -82,9 +76,7 @@ def checked_pictures(pictures: Tensor, input_shape: tuple[int, int, int]) -> Ten
         raise InputError(f"{expected}, found {pictures.dtype}. Divide 8-bit pictures by 255.")
     if not (pictures.min() >= 0 and pictures.max() <= 1):
         low, high = pictures.min().item(), pictures.max().item()
-        raise InputError(
-            f"{expected}, found {low:.3g}..{high:.3g}. Normalisation is part of the exported graph."
-        )
+        raise InputError(f"{expected}, found {low:.3g}..{high:.3g}. Normalisation is part of the exported graph.")
     return pictures.detach().cpu().float()
 
 
