@@ -10,6 +10,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from world import World
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(tmp_path) -> World:
     return World(tmp_path / "store")

@@ -64,9 +64,7 @@ def filled(tmp_path_factory):
 def test_any_samples_and_views_in_any_order_are_those_of_the_live_teacher(filled, data):
     world, record, live = filled
     size = data.draw(st.integers(1, 40))
-    positions = torch.tensor(
-        data.draw(st.lists(st.integers(0, len(world.train) - 1), min_size=size, max_size=size))
-    )
+    positions = torch.tensor(data.draw(st.lists(st.integers(0, len(world.train) - 1), min_size=size, max_size=size)))
     view = torch.tensor(data.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)))
     index = world.train.index[positions]
     inputs = world.augment(world.train.gather(positions), index, view).float() / 255
@@ -96,10 +94,8 @@ def test_a_miss_names_sample_and_view(filled, sample, view):
 def test_clean_pictures_of_the_guard_slice_are_there(filled):
     world, record, live = filled
     index = world.guard.index
-    batch = world.task.unpack([world.guard[n] for n in range(1)][0] | {
-        "inputs": world.guard.gather(torch.arange(20)), "index": index, "view": torch.full((20,), -1),
-        "target": world.guard.labels, "labelled": world.guard.labelled,
-    })  # fmt: skip
+    inputs, view = world.guard.gather(torch.arange(20)).float() / 255, torch.full((20,), -1)
+    batch = Batch(inputs, world.guard.labels, index, view, world.guard.labelled)
     assert_close(record.rows(index, batch.view)[""], live(batch, {})[""], rtol=1e-3, atol=2e-3)
 
 
@@ -113,7 +109,7 @@ def test_without_augmentation_there_is_one_clean_view(world):
 
 
 def test_two_slices_may_not_share_a_clean_sample(world):
-    with pytest.raises(CacheError, match="sample .* is in slice 'guard' and in slice 'again'"):
+    with pytest.raises(CacheError, match=r"sample .* is in slice 'guard' and in slice 'again'"):
         write(world.request(slices={"train": world.train, "guard": world.guard, "again": world.guard}))
 
 

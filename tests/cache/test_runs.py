@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from torch import nn
+
 from tutelage.cache import Store
 from tutelage.cli.__main__ import main
 from tutelage.cli.cache import cache
@@ -31,12 +32,10 @@ def run(out, teacher=None, epochs=6, resume=False, **train):
     options = {"epochs": epochs, "lr": 0.01, "optimizer": "adamw"} | train
     keys = {} if resume else {"train": options, "paths": ["logits", "pooled"]}
     teachers = {"big": teacher or Digit(24)}
-    return distill(
-        student=Digit(), teachers=teachers, data="digits", out=out, force=True, resume=resume, **keys
-    )
+    return distill(student=Digit(), teachers=teachers, data="digits", out=out, force=True, resume=resume, **keys)
 
 
-@pytest.fixture()
+@pytest.fixture
 def views(monkeypatch):
     """Which views each loader of training pictures has shown: ``[(teachers were cached, views)]``."""
     seen: list[tuple[int | None, set]] = []
@@ -56,7 +55,8 @@ def test_a_run_keeps_answers_where_that_saves_forwards_and_the_baseline_sees_fre
     teacher = Digit(24)
     finished = run(tmp_path / "run", teacher)
     store = Store(tmp_path / "run" / "cache")
-    assert store.record("big").views() == (0, 1, 2, 3) and store.verify() == []
+    assert store.record("big").views() == (0, 1, 2, 3)
+    assert store.verify() == []
     shown = {kept: set().union(*(v for k, v in views if k == kept)) for kept in (4, None)}
     assert shown[4] == {0, 1, 2, 3}
     assert shown[None] == {0, 1, 2, 3, 4, 5}, "the baseline: a new view each epoch"
@@ -69,7 +69,8 @@ def test_a_short_run_asks_its_teachers_live(tmp_path, monkeypatch):
     used = []
     monkeypatch.setattr(Frozen, "forward", _noting(Frozen.forward, used))
     run(tmp_path / "run", epochs=4, log_every=1000)
-    assert not (tmp_path / "run" / "cache").exists() and used
+    assert not (tmp_path / "run" / "cache").exists()
+    assert used
     assert "views" not in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
@@ -108,7 +109,8 @@ def test_the_command_fills_a_store_and_runs_read_it_instead_of_asking_a_teacher(
         before = teacher.asked
         train = {"epochs": epochs, "cache": str(tmp_path / "store"), "lr": 0.01}
         distill(
-            student=Digit(), out=tmp_path / f"run{epochs}", assignments=["data.views=2"], train=train, baseline=False, **given
+            student=Digit(), out=tmp_path / f"run{epochs}", assignments=["data.views=2"], train=train,
+            baseline=False, **given,
         )  # fmt: skip
         asked.append(teacher.asked - before)
     assert asked[0] == asked[1], "only to be scored, however long the student learns"
@@ -149,9 +151,7 @@ def test_a_store_of_other_data_is_refused_before_training(tmp_path):
 def test_the_command_is_offered_and_its_options_are_checked(tmp_path, capsys):
     assert main(["cache", "--help"]) == 0
     assert "--store" in capsys.readouterr().out
-    assert (
-        main(["cache", "--student", "cifar/resnet8", "--data", "digits", "--store", str(tmp_path / "s")]) == 2
-    )
+    assert main(["cache", "--student", "cifar/resnet8", "--data", "digits", "--store", str(tmp_path / "s")]) == 2
     assert "expected at least one teacher" in capsys.readouterr().err
 
 

@@ -91,9 +91,7 @@ class World:
         }
 
     def loader(self, **options) -> Loader:
-        return Loader(
-            self.train, **({"batch_size": 16, "seed": 0, "augment": self.augment, "views": 3} | options)
-        )
+        return Loader(self.train, **({"batch_size": 16, "seed": 0, "augment": self.augment, "views": 3} | options))
 
     def distiller(self, teachers=None, weighting=None, **options) -> Distiller:
         taps = {"student": "fc:input", "teacher": "fc:input"}

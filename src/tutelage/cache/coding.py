@@ -57,9 +57,7 @@ class Coding:
         if self.top_k is None:
             return largest, Column(OUTPUT, self.dtype, self.shape)
         kept = Column(OUTPUT, self.dtype, (self.top_k,))
-        classes = Column(
-            f"{OUTPUT}:classes", str(_class_dtype(self.shape[0])).removeprefix("torch."), (self.top_k,)
-        )
+        classes = Column(f"{OUTPUT}:classes", str(_class_dtype(self.shape[0])).removeprefix("torch."), (self.top_k,))
         return largest, Column(f"{OUTPUT}:rest", "float32", ()), kept, classes
 
     def encode(self, said: Tensor) -> dict[str, Array]:

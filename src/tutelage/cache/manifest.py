@@ -209,9 +209,7 @@ def _entry(told: Mapping[str, Any]) -> Entry:
 
 def _versions(told: Any) -> str:
     versions = told.get("versions") if isinstance(told, dict) else None
-    return (
-        ", ".join(f"{name} {version}" for name, version in (versions or {}).items()) or "an unknown version"
-    )
+    return ", ".join(f"{name} {version}" for name, version in (versions or {}).items()) or "an unknown version"
 
 
 def folder_name(name: str, fingerprint: str, codings: Sequence[Coding], bf16: bool) -> str:

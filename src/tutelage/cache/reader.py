@@ -173,9 +173,7 @@ class Record:
         order = number.argsort(kind="stable")
         numbers, places = number[order], inside[order]
         cuts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
-        visits = [
-            (self._shards[numbers[a]].mapped, slice(a, b), places[a:b]) for a, b in pairwise(cuts) if b > a
-        ]
+        visits = [(self._shards[numbers[a]].mapped, slice(a, b), places[a:b]) for a, b in pairwise(cuts) if b > a]
         found = {}
         for column in self._columns:
             rows = np.empty((len(order), *column.shape), column.dtype)
@@ -185,14 +183,12 @@ class Record:
             found[column.name][order] = rows
         return found
 
-    def _damaged(
-        self, samples: Array, views: Array, number: Array, found: dict[str, Array], bad: int
-    ) -> CacheError:
+    def _damaged(self, samples: Array, views: Array, number: Array, found: dict[str, Array], bad: int) -> CacheError:
         held, sample = int(found[INDEX][bad]), int(samples[bad])
         what = "is damaged" if held == sample else f"holds sample {held}"
         return CacheError(
-            f"{self._shards[number[bad]].path}: teacher {self.entry.name!r}, sample {sample}, view {views[bad]}: the row {what}. "
-            f"{MEND}"
+            f"{self._shards[number[bad]].path}: teacher {self.entry.name!r}, sample {sample}, view {views[bad]}: "
+            f"the row {what}. {MEND}"
         )
 
     def _missing(self, sample: int, view: int) -> CacheError:
@@ -200,9 +196,9 @@ class Record:
         rows_of = self._clean_rows_of if view == CLEAN else self._rows_of
         lacks = "sample" if _look_up(rows_of, np.array([sample]))[0] < 0 else "view"
         return CacheError(
-            f"{self.store.folder}: teacher {self.entry.name!r}, sample {sample}, view {view}: this {lacks} is not in the "
-            f"store, which has the views: {have or 'none'}. Add it with `tutelage cache`, or read no more views than "
-            "there are (data.views)."
+            f"{self.store.folder}: teacher {self.entry.name!r}, sample {sample}, view {view}: this {lacks} is not in "
+            f"the store, which has the views: {have or 'none'}. Add it with `tutelage cache`, or read no more views "
+            "than there are (data.views)."
         )
 
     @property

@@ -33,7 +33,8 @@ class Request:
         taps: Teacher -> the taps wanted beside the output.
         fingerprints: Teacher -> of its weights, normalisation and class order, `models.fingerprint`.
         task: Makes batches of what a loader gives: `Task.unpack`.
-        slices: ``"train"``, of which all views are wanted, and others (selection, guard), of which the clean pictures are.
+        slices: ``"train"``, of which all views are wanted, and others (selection, guard), of which the clean
+            pictures are.
         augment: The augmentation of ``"train"``; None for clean pictures.
         views: How many views of each training sample; without augmentation there is only the clean one.
         top_k: Keep this many logits and spread the rest evenly; None keeps all, which is right up to 100 classes.
@@ -181,9 +182,7 @@ def make_plan(request: Request) -> Plan:
     notes: list[str] = []
     for entry in {entry.folder: entry for entry in entries.values()}.values():
         manifest = _survey(request, manifest.with_entry(entry), entry, missing, notes)
-    entries = {
-        name: next(e for e in manifest.entries if e.folder == entry.folder) for name, entry in entries.items()
-    }
+    entries = {name: next(e for e in manifest.entries if e.folder == entry.folder) for name, entry in entries.items()}
     return Plan(manifest, entries, missing, _count(request, missing), notes)
 
 
@@ -244,8 +243,8 @@ def _refuse_ambiguous(request: Request) -> None:
             for other, numbers in seen.items():
                 if (shared := np.intersect1d(index.numpy(), numbers.numpy())).size:
                     raise CacheError(
-                        f"{request.folder}: sample {shared[0]} is in slice {other!r} and in slice {part!r}, so its clean "
-                        f"picture would be two. Leave one of the slices out, or keep it in a store of its own."
+                        f"{request.folder}: sample {shared[0]} is in slice {other!r} and in slice {part!r}, so its "
+                        f"clean picture would be two. Leave one of the slices out, or keep it in a store of its own."
                     )
             seen[part] = index
 
@@ -289,8 +288,8 @@ def _refuse_maps(request: Request, name: str, codings: tuple[Coding, ...]) -> No
             for tap, c in maps.items()
         )
         raise CacheError(
-            f"teacher {name!r}: expected vectors to keep, found maps: {told}. Ask for them (tutelage cache --maps) if that is worth "
-            "it, leave these paths out, or hear the teachers live (train.cache=live)."
+            f"teacher {name!r}: expected vectors to keep, found maps: {told}. Ask for them (tutelage cache "
+            "--maps) if that is worth it, leave these paths out, or hear the teachers live (train.cache=live)."
         )
 
 
@@ -311,11 +310,9 @@ def _survey(
             shard = part_file if problem else final
             done = np.zeros(final.rows, bool)
             if shard.broken() is None:
-                done = shard.sealed(
-                    seal, index[first : first + final.rows], view, manifest.parts[part].number
-                )
+                done = shard.sealed(seal, index[first : first + final.rows], view, manifest.parts[part].number)
             if listed and not done.all():
-                notes.append(f"{final.path}: {problem or f'{int((~done).sum()):,} rows are damaged'}; mended")
+                notes.append(f"{final.path}: {problem or f'{(~done).sum():,} rows are damaged'}; mended")
             if not (done.all() and shard is final):
                 whole = False
                 missing.setdefault((part, view, first), []).append(Piece(entry, shard, final.path, done))
@@ -344,9 +341,7 @@ def _count(request: Request, missing: Mapping[tuple[str, int, int], list[Piece]]
 
 
 def _seconds_per_sample(request: Request, entry: Entry) -> float:
-    name = next(
-        n for n, f in request.fingerprints.items() if f == entry.fingerprint and n in request.teachers
-    )
+    name = next(n for n, f in request.fingerprints.items() if f == entry.fingerprint and n in request.teachers)
     part, view = next(request.wanted())
     batch = request.batch(part, torch.arange(min(request.batch_size, len(request.slices[part]))), view)
     began = time.perf_counter()

@@ -1,8 +1,8 @@
 """Shard: one safetensors file with the answers of one teacher to one view of a block of samples.
 
 Its tensors are columns, one row per sample. Beside the answers stand ``index`` (the sample) and ``seal``, a 64-bit
-sum over the row, its sample, its view and the identity of teacher, augmentation and data. A row whose seal is right is done:
-so a shard needs no journal while it is filled, and each row is checked each time it is read.
+sum over the row, its sample, its view and the identity of teacher, augmentation and data. A row whose seal is right
+is done: so a shard needs no journal while it is filled, and each row is checked each time it is read.
 """
 
 import hashlib
@@ -85,11 +85,7 @@ class Seal:
         for key, factor in ((index, self._of_index), (view, self._of_view), (part, self._of_part)):
             total += np.asarray(key, np.int64).reshape(-1).view(np.uint64) * factor
         for column in self._columns:
-            rows = (
-                np.ascontiguousarray(columns[column.name])
-                .reshape(len(index), -1)
-                .view(self._words[column.name])
-            )
+            rows = np.ascontiguousarray(columns[column.name]).reshape(len(index), -1).view(self._words[column.name])
             total += rows.astype(np.uint64, copy=False) @ self._factors[column.name]
         seals: Array = total.view(np.int64)
         return seals

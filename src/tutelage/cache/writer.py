@@ -43,6 +43,21 @@ def write(
     Raises:
         CacheError: The store was made for something else, it would be too large, or the disk is full. What was in the
             store before stays readable.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from tutelage import Frozen, data, ledger, tasks
+        >>> train = data.Slice(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0]), ("a", "b"))
+        >>> task, teacher = tasks.Classification(2), Frozen(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+        >>> teacher.bind(ledger.Spec(call=task.call, taps={"big": ()}), "big")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     asked = Request(
+        ...         pathlib.Path(folder), {"big": teacher}, {}, {"big": "its fingerprint"}, task, {"train": train},
+        ...         augment=data.Augment(flip=True), views=2,
+        ...     )
+        ...     record = write(asked)["big"]
+        ...     record.rows(torch.tensor([2, 0]), torch.tensor([1, 0]))[""].shape
+        torch.Size([2, 2])
     """
     from filelock import FileLock, Timeout
 
@@ -74,8 +89,9 @@ def _announce(request: Request, plan: Plan, say: Callable[[str], None]) -> None:
     say(found.describe())
     if found.bytes > request.limit:
         raise CacheError(
-            f"{request.folder}: expected at most {request.limit / 1e9:.3g} GB to write, found {found.bytes / 1e9:.3g} GB. Keep "
-            "fewer views (data.views), fewer paths, or the largest logits only (tutelage cache --top-k), or raise its --limit."
+            f"{request.folder}: expected at most {request.limit / 1e9:.3g} GB to write, found {found.bytes / 1e9:.3g} "
+            "GB. Keep fewer views (data.views), fewer paths, or the largest logits only (tutelage cache --top-k), or "
+            "raise its --limit."
         )
     if found.bytes > 0.95 * found.free:
         raise CacheError(
@@ -134,8 +150,8 @@ def _fill(
             except OverflowError as error:
                 row, value = error.args
                 raise CacheError(
-                    f"teacher {name!r}, sample {index[row]}, view {view}: {value:.3g} is beyond float16 (65,504). Keep its "
-                    "answers as float32 (tutelage cache --float32), or hear it live (train.cache=live)."
+                    f"teacher {name!r}, sample {index[row]}, view {view}: {value:.3g} is beyond float16 (65,504). Keep "
+                    "its answers as float32 (tutelage cache --float32), or hear it live (train.cache=live)."
                 ) from error
             _put(piece, rows, {**columns, SEAL: seal(index, view, manifest.parts[part].number, columns)})
             told(len(rows))
@@ -144,9 +160,7 @@ def _fill(
 def _put(piece: Piece, rows: Any, columns: dict[str, Any]) -> None:
     """Write rows, in runs that follow each other."""
     for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-        piece.shard.put(
-            int(rows[run[0]]), {name: array[run[0] : run[-1] + 1] for name, array in columns.items()}
-        )
+        piece.shard.put(int(rows[run[0]]), {name: array[run[0] : run[-1] + 1] for name, array in columns.items()})
 
 
 class _Told:
@@ -180,9 +194,7 @@ def _with_head(request: Request, name: str, entry: Entry) -> Entry:
 @torch.no_grad()
 def _linear(head: nn.Module | None) -> dict[str, torch.Tensor] | None:
     """Weight and bias of a classifier in the order in which it answers."""
-    linear = (
-        None if head is None else next((part for part in head.modules() if isinstance(part, nn.Linear)), None)
-    )
+    linear = None if head is None else next((part for part in head.modules() if isinstance(part, nn.Linear)), None)
     if head is None or linear is None:
         return None
     width, like = linear.in_features, linear.weight

@@ -64,25 +64,19 @@ def cache(
     Raises:
         CacheError: The store was made for something else, or would be too large.
     """
-    raw, live = gather(
-        recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys
-    )
+    raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     if not raw.get("teachers"):
         raise RecipeError("cache: expected at least one teacher, found none. Give --teacher MODEL[@WEIGHTS].")
     prepared = with_views(prepare(raw, live, allow_import=allow_import, force=force))
     show_teachers(prepared)
     show_pairing(prepared)
     options: dict[str, Any] = {"top_k": top_k, "dtype": dtype, "maps": maps, "limit": limit * 1e9}
-    asked = dataclasses.replace(
-        request(prepared, pathlib.Path(store), ("train", "guard", "selection")), **options
-    )
+    asked = dataclasses.replace(request(prepared, pathlib.Path(store), ("train", "guard", "selection")), **options)
     before = estimate(asked)
     began = time.perf_counter()
     with _Bar() as bar:
         records = write(asked, say=say, progress=bar)
-    say(
-        f"store: {store}    to use it: --set train.cache={store} --set data.views={prepared.recipe.data.views}"
-    )
+    say(f"store: {store}    to use it: --set train.cache={store} --set data.views={prepared.recipe.data.views}")
     return {
         "store": str(store),
         "forwards": before.forwards,
@@ -102,8 +96,8 @@ def cache(
 def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
     """Settle whether this run keeps its teachers' answers, where, and how many views it replays.
 
-    With ``train.cache=auto`` it does where the student would hear its teachers more often than there are views, and where
-    there is room; else the teachers are asked live.
+    With ``train.cache=auto`` it does where the student would hear its teachers more often than there are views, and
+    where there is room; else the teachers are asked live.
     """
     mode = prepared.recipe.train.cache
     if not prepared.teachers or mode == "live":

@@ -17,7 +17,8 @@ class Cached(Teacher):
     """A teacher that answers from a store: a few microseconds a sample instead of a forward.
 
     The batches have to replay what was stored: the same slice, the same augmentation, ``Loader(views=V)`` with no more
-    views than there are. What does not match is refused when the distiller is built, and every row is checked when read.
+    views than there are. What does not match is refused when the distiller is built, and every row is checked when
+    it is read.
 
     Args:
         source: A store's folder, or the answers of one teacher in it.
@@ -59,9 +60,9 @@ class Cached(Teacher):
         lacks = [key for key in ("data", "augment") if key not in told]
         if lacks:
             raise CacheError(
-                f"teacher {name!r}: expected the fingerprints of data and augmentation, to compare them with the store's; "
-                f"found none for {' and '.join(lacks)}. Pass fingerprints={{'data': slice.fingerprint, 'augment': "
-                "augment.fingerprint}} ('none' without augmentation) to the Distiller."
+                f"teacher {name!r}: expected the fingerprints of data and augmentation, to compare them with the "
+                f"store's; found none for {' and '.join(lacks)}. Give the Distiller fingerprints={{'data': "
+                "slice.fingerprint, 'augment': augment.fingerprint} ('none' without augmentation)."
             )
         stored = {
             f"teacher {name}": entry.fingerprint,
@@ -69,7 +70,7 @@ class Cached(Teacher):
             "augment": manifest.augmentation,
         }
         differs = [
-            f"{_WORDS.get(key, 'the teacher (weights, normalisation or class order)')}: stored {value[:16]}, now {told[key][:16]}"
+            f"{_WORDS.get(key, _TEACHER)}: stored {value[:16]}, now {told[key][:16]}"
             for key, value in stored.items()
             if told.get(key, value) != value
         ]
@@ -93,13 +94,15 @@ class Cached(Teacher):
             CacheError: The pictures are mixed; a sample or view is not there; a row is damaged.
         """
         if (mixed := batch.extras.get("mixed")) is not None and mixed is not False:
+            how = mixed if isinstance(mixed, str) else "mixup or CutMix"
             raise CacheError(
-                f"the answers of {self._record.entry.name!r} belong to single pictures; this batch is mixed "
-                f"({mixed if isinstance(mixed, str) else 'mixup or CutMix'}). Hear the teacher live (train.cache=live), or do not mix."
+                f"the answers of {self._record.entry.name!r} belong to single pictures; this batch is mixed ({how}). "
+                "Hear the teacher live (train.cache=live), or do not mix."
             )
         device = batch.inputs.device
         rows = self._record.rows(batch.index, batch.view)
         return rows if device.type == "cpu" else {tap: said.to(device, non_blocking=True) for tap, said in rows.items()}
 
 
+_TEACHER = "the teacher (weights, normalisation or class order)"
 _WORDS = {"data": "the training slice", "augment": "the augmentation"}
