@@ -134,21 +134,24 @@ def test_top_k_answers_are_read_as_dense_logits(world):
     assert_close(found.logsumexp(1), expected.logsumexp(1), rtol=1e-3, atol=2e-3)
 
 
-def test_logits_of_ten_thousand_are_kept_and_beyond_float16_refused_by_name(world):
-    world.nets["big"].fc.weight.data.mul_(1e4)
-    write(world.request())
+def test_logits_of_ten_thousand_are_kept_in_float16_and_larger_ones_in_float32(world):
     batch = world.task.unpack(world.loader().batch(0, 0))
-    expected, found = (
-        world.bound()["big"](batch, {})[""],
-        Store(world.store).record("big").rows(batch.index, batch.view)[""],
-    )
-    assert expected.abs().max() > 1e3
-    assert_close(found.softmax(1), expected.softmax(1), atol=1e-3, rtol=0)
-    world.nets["wide"].body.bias.data.fill_(1e5)
-    with pytest.raises(CacheError, match=r"teacher 'wide', sample \d+, view 0: .* beyond float16"):
+    for factor, dtype in ((1e4, "float16"), (1e2, "float32")):
+        world.nets["big"].fc.weight.data.mul_(factor)
+        record = write(world.request())["big"]
+        expected, found = world.bound()["big"](batch, {})[""], record.rows(batch.index, batch.view)[""]
+        assert [coding.dtype for coding in record.entry.codings] == [dtype, "float16"]
+        assert expected.abs().max() > 1e3
+        assert_close(found.softmax(1), expected.softmax(1), atol=1e-3, rtol=0)
+
+
+def test_an_answer_beyond_float16_is_refused_by_name_and_float32_keeps_it(world):
+    world.nets["wide"].spike = 1e5
+    with pytest.raises(CacheError, match=r"teacher 'wide', sample \d+, view 0: [\d.]+e\+05 is beyond float16"):
         write(world.request())
-    records = write(world.request(dtype="float32"))
-    assert records["wide"].rows(batch.index, batch.view)["fc:input"].max() > 9e4
+    record = write(world.request(dtype="float32"))["wide"]
+    index = world.train.index[:16]
+    assert record.rows(index, torch.zeros_like(index))["fc:input"].max() > 9e4
 
 
 def test_maps_are_kept_only_when_asked_for_and_their_size_is_named(world):

@@ -68,19 +68,19 @@ class Coding:
         """
         said = said.detach().float().cpu()
         if not self._logits:
-            return {self._name: self._narrow(said, said)}
+            return {self._name: self._narrow(said)}
         largest = said.amax(dim=1).nan_to_num(0.0, 0.0, 0.0)
         below = said - largest[:, None]
         found = {f"{OUTPUT}:max": largest.numpy()}
         if self.top_k is None:
-            return found | {OUTPUT: self._narrow(below, said)}
+            return found | {OUTPUT: self._narrow(below)}
         kept, classes = below.topk(self.top_k, dim=1)
         rest = below.scatter(1, classes, -torch.inf).logsumexp(dim=1)
         found |= {
             f"{OUTPUT}:rest": rest.numpy(),
             f"{OUTPUT}:classes": classes.to(_class_dtype(self.shape[0])).numpy(),
         }
-        return found | {OUTPUT: self._narrow(kept, said)}
+        return found | {OUTPUT: self._narrow(kept)}
 
     def decode(self, columns: Mapping[str, Array]) -> Tensor:
         """The dense tensor ``[n, *shape]``, float32."""
@@ -96,14 +96,14 @@ class Coding:
         spread: Tensor = rest.repeat(1, self.shape[0])
         return spread.scatter_(1, classes, kept).add_(largest)
 
-    def _narrow(self, values: Tensor, said: Tensor) -> Array:
+    def _narrow(self, values: Tensor) -> Array:
         if self.dtype == "float32":
             return values.numpy()
         narrow = values.half()
         beyond = (narrow.isinf() & values.isfinite()).flatten(1).any(dim=1)
         if beyond.any():
             row = int(beyond.nonzero()[0])
-            raise OverflowError(row, float(said[row].abs().max()))
+            raise OverflowError(row, float(values[row].abs().max()))
         return narrow.numpy()
 
     def to_dict(self) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Request:
         augment: The augmentation of ``"train"``; None for clean pictures.
         views: How many views of each training sample; without augmentation there is only the clean one.
         top_k: Keep this many logits and spread the rest evenly; None keeps all, which is right up to 100 classes.
-        dtype: ``"float32"`` where answers are beyond float16 (65,504).
+        dtype: ``"float32"`` where answers are beyond float16 (65,504); chosen unasked for a tap that comes near it on
+            the first samples.
         maps: Whether taps that are no vectors may be kept, too. They are large.
         bf16: Let teachers compute in bf16; for hardware that has it natively.
         batch_size: Samples in a forward of a teacher.
@@ -259,7 +260,7 @@ def _entry(request: Request, manifest: Manifest, name: str) -> Entry:
     said = request.answer(
         name, request.batch(part, torch.arange(min(2, len(request.slices[part]))), view), bf16=request.bf16
     )
-    codings = tuple(_coding(request, tap, tuple(said[tap].shape[1:])) for tap in taps)
+    codings = tuple(_coding(request, tap, said[tap]) for tap in taps)
     _refuse_maps(request, name, codings)
     preprocess: Any = getattr(getattr(request.teachers[name], "network", None), "preprocess", None)
     return Entry(
@@ -274,9 +275,14 @@ def _entry(request: Request, manifest: Manifest, name: str) -> Entry:
     )
 
 
-def _coding(request: Request, tap: str, shape: tuple[int, ...]) -> Coding:
+def _coding(request: Request, tap: str, said: Tensor) -> Coding:
+    shape = tuple(said.shape[1:])
+    large = bool((said.float().abs().nan_to_num(0.0, 0.0) > _NEAR_THE_END_OF_FLOAT16).any())
     whole = tap or len(shape) != 1 or request.top_k is None or request.top_k >= shape[0]
-    return Coding(tap, shape, request.dtype, None if whole else request.top_k)
+    return Coding(tap, shape, "float32" if large else request.dtype, None if whole else request.top_k)
+
+
+_NEAR_THE_END_OF_FLOAT16 = 2.0**14
 
 
 def _refuse_maps(request: Request, name: str, codings: tuple[Coding, ...]) -> None:
