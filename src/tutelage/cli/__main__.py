@@ -1,6 +1,7 @@
 """The command line: options to the plain functions beside this file, errors to exit codes."""
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -11,6 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from tutelage.errors import InputError, Interrupted, MissingExtra
+
+# Read when torch is imported, later: threads that wait must not spin, or a busy machine makes them many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     name="tutelage",

@@ -9,7 +9,7 @@ from .prepare import say
 from .train import train
 
 TEACHERS = {"resnet32": "cifar/resnet32", "wrn_16_2": "cifar/wrn_16_2", "vgg8": "cifar/vgg8"}
-LABELS = 50
+LABELS = 100
 
 
 def demo(out: str | pathlib.Path = "runs/demo") -> Run:
@@ -36,6 +36,7 @@ def demo(out: str | pathlib.Path = "runs/demo") -> Run:
         teachers={name: str(out / name) for name in TEACHERS},
         data="digits",
         assignments=[f"data.labels={LABELS}", "train.epochs=12", "train.log_every=10"],
+        seeds=3,
         out=out / "student",
     )
     assert run is not None

@@ -150,8 +150,13 @@ def _result(
     teachers, paths = mean_weights(plan.folder / "metrics.jsonl", STUDENT)
     verdict = None
     if baselines:
+        # What one seed cannot show between runs, it shows between classes: they are learned well or badly together.
+        groups = said[STUDENT][0].target if task.classes else None
         verdict = verdicts.judge(
-            torch.stack(scores[STUDENT]), torch.stack(scores[BASELINE]), higher_is_better=task.higher_is_better
+            torch.stack(scores[STUDENT]),
+            torch.stack(scores[BASELINE]),
+            higher_is_better=task.higher_is_better,
+            groups=groups,
         )
     best_teacher = max((found.validation for found in plan.examined.values()), default=None)
     seconds = {"student": sum(t.seconds for _, t in students), "baseline": sum(t.seconds for _, t in baselines)}

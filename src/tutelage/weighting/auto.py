@@ -14,8 +14,8 @@ from .warmup import Warmup
 class Auto(Product):
     """Calibrated paths, features eased in, teachers trusted sample by sample.
 
-    Assumes that what a teacher answers is worth about as much as the labels, and that its features
-    are a help on the side: paths on the student's output together weigh `response` times the task's
+    Assumes that what a teacher answers is worth more than the labels alone (four times as much: a fully
+    calibrated weight of 1 distilled less well, see the lab notes), and that its features are a help on the side: paths on the student's output together weigh `response` times the task's
     loss, all other paths together `feature` times. The latter fade in, since untrained connectors
     have little to say; the former are in comparable units already, so that their scale is changed
     fourfold at most: a teacher that says next to nothing is not blown up. Among several teachers of a
@@ -32,10 +32,10 @@ class Auto(Product):
         >>> rule = Auto()
         >>> rule.bind(rows, Spec(call=None, taps={}, responses=frozenset({"logits"})))
         >>> [type(part).__name__ for part in rule.parts], rule.scales[0].target
-        (['Calibrate', 'Warmup', 'Trust'], {'logits': 1.0, 'layer3': 0.5})
+        (['Calibrate', 'Warmup', 'Trust'], {'logits': 4.0, 'layer3': 0.5})
     """
 
-    def __init__(self, *, response: float = 1.0, feature: float = 0.5, warmup: int = 100) -> None:
+    def __init__(self, *, response: float = 4.0, feature: float = 0.5, warmup: int = 100) -> None:
         super().__init__()
         self.response = response
         self.feature = feature
