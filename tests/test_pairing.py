@@ -157,9 +157,7 @@ class Cifar(nn.Module):
         self.fc = nn.Linear(32, 10)
 
     def layer(self, before, after, stride):
-        return nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
-        )
+        return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU(inplace=True))
 
     def forward(self, x):
         return self.fc(self.layer3(self.layer2(self.layer1(self.conv1(x)))).mean((2, 3)))

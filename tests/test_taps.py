@@ -13,9 +13,7 @@ from tutelage.taps import Site, Taps, classifier, first_tensor, head, inner, sur
 
 @pytest.fixture
 def model():
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5)
-    )
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5))
 
 
 class Named(nn.Module):
@@ -149,9 +147,7 @@ def test_a_module_that_runs_twice_is_read_at_its_last_run():
 
 
 def test_reads_the_first_tensor_of_a_collection_and_of_keyword_arguments():
-    wrapped = nn.Sequential(
-        Answers(lambda x: {"none": None, "pair": (x + 1, x)}), Answers(lambda d: d["pair"][0])
-    )
+    wrapped = nn.Sequential(Answers(lambda x: {"none": None, "pair": (x + 1, x)}), Answers(lambda d: d["pair"][0]))
     x = torch.ones(1, 2)
     assert_close(Taps(wrapped, ["0"])(lambda: wrapped(x))["0"], x + 1)
     by_keyword = Named(lambda me, x: me.first(input=x))

@@ -302,9 +302,7 @@ def _spaced(sites: Sites, count: int = 4) -> list[Site]:
         for number in re.finditer(r"\d+", site.name):
             around = site.name[: number.start()], site.name[number.end() :]
             series.setdefault((*around, site.kind, site.width, site.stride), []).append(site)
-    found = max(
-        series.values(), key=lambda each: (len(each), -each[0].name.count("."), each[-1].depth), default=[]
-    )
+    found = max(series.values(), key=lambda each: (len(each), -each[0].name.count("."), each[-1].depth), default=[])
     if len(found) < 2:
         return []
     count = min(count, len(found))

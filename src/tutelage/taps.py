@@ -153,17 +153,13 @@ class Taps:
                 read[name] = pooled(self.model.get_submodule(module_name(name)), read[name])
         return {**{name: read[name] for name in self.names}, "": output}
 
-    def _hook(
-        self, name: str, read: dict[str, Tensor], marks: dict[str, _Mark]
-    ) -> torch.utils.hooks.RemovableHandle:
+    def _hook(self, name: str, read: dict[str, Tensor], marks: dict[str, _Mark]) -> torch.utils.hooks.RemovableHandle:
         def keep(value: Any) -> None:
             tensor = first_tensor(value)
             if tensor is None or (name.endswith(MAP) and tensor.ndim != 4):
                 found = f"{type(value).__name__} without one" if tensor is None else list(tensor.shape)
                 wanted = "a tensor [B, H, W, C]" if name.endswith(MAP) else "a tensor"
-                raise InputError(
-                    f"{self.owner}: expected {wanted} at tap {name!r}, found {found}. Tap another module."
-                )
+                raise InputError(f"{self.owner}: expected {wanted} at tap {name!r}, found {found}. Tap another module.")
             if torch.compiler.is_compiling() or tensor.is_inference():  # no version to compare
                 read[name] = tensor.clone()
                 return
@@ -173,9 +169,7 @@ class Taps:
 
         module = self.model.get_submodule(module_name(name))
         if reads_input(name):
-            return module.register_forward_pre_hook(
-                lambda module, args, kwargs: keep((args, kwargs)), with_kwargs=True
-            )
+            return module.register_forward_pre_hook(lambda module, args, kwargs: keep((args, kwargs)), with_kwargs=True)
         return module.register_forward_hook(lambda module, args, output: keep(output))
 
     def _compare(self, marks: Mapping[str, _Mark]) -> None:

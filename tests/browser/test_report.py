@@ -43,9 +43,7 @@ def _open(browser, file, *, width=1280, scheme="light"):
     browser.get(file.as_uri())
     for fold in browser.find_elements("css selector", "details > summary"):
         fold.click()
-    _wait(
-        browser, "return [...document.querySelectorAll('.drawing')].every(d => d.querySelector('.main-svg'))"
-    )
+    _wait(browser, "return [...document.querySelectorAll('.drawing')].every(d => d.querySelector('.main-svg'))")
 
 
 def _wait(browser, condition):
@@ -73,9 +71,7 @@ def _check(browser, plots):
     assert min(rows) > 0
 
 
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
-)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 def test_a_run_is_drawn_on_any_screen(browser, tmp_path, width, scheme):
     _open(browser, report.write([FOLDERS["write_run"](tmp_path / "a")]), width=width, scheme=scheme)
     _check(browser, plots=8)

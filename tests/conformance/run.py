@@ -102,9 +102,7 @@ def difference(name: str, got: Tensor, expected: Tensor, about: Mapping[str, Any
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path, metavar="DIR")
     parser.add_argument("--only", nargs="+", metavar="METHOD")
     given = parser.parse_args(arguments)

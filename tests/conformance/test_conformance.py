@@ -49,9 +49,7 @@ def folder(tmp_path):
         "hyperparameters": {"T": 1.0},
         "tensors": about,
     }
-    (tmp_path / "manifest.json").write_text(
-        json.dumps({"cases": [case, {**case, "name": "b", "method": "new"}]})
-    )
+    (tmp_path / "manifest.json").write_text(json.dumps({"cases": [case, {**case, "name": "b", "method": "new"}]}))
     return tmp_path
 
 

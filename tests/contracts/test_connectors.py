@@ -12,9 +12,7 @@ from torch.testing import assert_close
 
 from tutelage import connectors
 
-_spec = importlib.util.spec_from_file_location(
-    "contract_inputs", pathlib.Path(__file__).with_name("inputs.py")
-)
+_spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
 inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 B = inputs.B

@@ -14,9 +14,7 @@ from torch.testing import assert_close
 
 from tutelage import losses
 
-_spec = importlib.util.spec_from_file_location(
-    "contract_inputs", pathlib.Path(__file__).with_name("inputs.py")
-)
+_spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
 inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 B = inputs.B
@@ -160,9 +158,7 @@ def test_the_docstring_has_its_parts(name):
     doc = inspect.getdoc(getattr(losses, name))
     for part in ("Args:", "Reference:", "Example:"):
         assert part in doc, f"{name}: no {part}"
-    returned = (
-        inspect.getdoc(getattr(losses, name).forward) if inspect.isclass(getattr(losses, name)) else doc
-    )
+    returned = inspect.getdoc(getattr(losses, name).forward) if inspect.isclass(getattr(losses, name)) else doc
     assert "Returns:" in returned
 
 

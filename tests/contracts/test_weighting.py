@@ -15,9 +15,7 @@ NEEDED = {"Warmup": {"steps": 3}}  # arguments without a default
 WEIGHS_THE_TASK = {"Uncertainty"}  # says in its docstring that base rows are not 1
 PER_SAMPLE = {"Auto", "Trust"}
 NAMES = [name for name in weighting.__all__ if name != "Weighting"]
-ROWS = tuple(
-    Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b"), ("deep", "a"), ("deep", "b")]
-)
+ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b"), ("deep", "a"), ("deep", "b")])
 
 
 CLASSES = 5
@@ -53,9 +51,7 @@ def meet(rows: tuple[Row, ...] = ROWS, samples: int = 4) -> tuple[Ledger, Lesson
 
 def shuffled(ledger: Ledger, lesson: Lesson, order: torch.Tensor) -> tuple[Ledger, Lesson]:
     old = lesson.batch
-    batch = Batch(
-        old.inputs[order], old.target[order], old.index[order], old.view[order], old.labelled[order]
-    )
+    batch = Batch(old.inputs[order], old.target[order], old.index[order], old.view[order], old.labelled[order])
     said = {name: {tap: x[order] for tap, x in taps.items()} for name, taps in lesson.teachers.items()}
     student = {tap: x[order] for tap, x in lesson.student.items()}
     adapted = {name: x[order] for name, x in lesson.adapted.items()}
@@ -85,9 +81,7 @@ def test_weights_are_finite_never_negative_and_one_for_each_row_or_entry(name, d
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_losses_of_any_size_give_finite_weights(name, size):
     rule, (ledger, lesson) = build(name), meet()
-    weights = rule(
-        Ledger(ledger.rows, ledger.losses * torch.tensor([[1.0], [size], [1], [size], [1]])), lesson
-    )
+    weights = rule(Ledger(ledger.rows, ledger.losses * torch.tensor([[1.0], [size], [1], [size], [1]])), lesson)
     assert weights.isfinite().all()
 
 

@@ -67,9 +67,7 @@ def test_a_crop_is_a_window_of_the_padded_picture_found_with_loops(pictures):
     places = set()
     for n in range(16):
         padded = F.pad(pictures[n], [2] * 4)
-        found = [
-            (y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 8, x : x + 8], out[n])
-        ]
+        found = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 8, x : x + 8], out[n])]
         assert len(found) == 1
         places.update(found)
     assert len({y for y, _ in places}) >= 4
@@ -90,9 +88,7 @@ def test_one_operation_does_not_move_the_draws_of_another(pictures):
 
 
 def test_cutout_blackens_one_square():
-    out = Augment(cutout=3)(
-        torch.full((50, 1, 9, 9), 200, dtype=torch.uint8), torch.arange(50), torch.zeros(50).long()
-    )
+    out = Augment(cutout=3)(torch.full((50, 1, 9, 9), 200, dtype=torch.uint8), torch.arange(50), torch.zeros(50).long())
     for picture in out[:, 0]:
         hole = (picture == 0).nonzero()
         height, width = (hole.max(0).values - hole.min(0).values + 1).tolist()
@@ -130,10 +126,7 @@ def test_a_rotation_turns_by_the_drawn_angle():
 
 def test_arguments_can_be_written_down_and_read_back():
     assert Augment(**EVERYTHING.to_dict()) == EVERYTHING
-    assert (
-        EVERYTHING.fingerprint
-        != Augment(crop=2, flip=True, rotate=20, cutout=3, brightness=0.3, seed=1).fingerprint
-    )
+    assert EVERYTHING.fingerprint != Augment(crop=2, flip=True, rotate=20, cutout=3, brightness=0.3, seed=1).fingerprint
 
 
 def test_a_negative_amount_is_refused():

@@ -59,17 +59,13 @@ def test_the_number_asked_for_is_the_number_drawn():
 
 def test_a_larger_limit_keeps_the_samples_of_a_smaller_one():
     labels = torch.arange(100) % 4
-    small, large = (
-        set(stratified(labels, n, "abcd", seed=3, what="limit", leave=0)[0].tolist()) for n in (20, 40)
-    )
+    small, large = (set(stratified(labels, n, "abcd", seed=3, what="limit", leave=0)[0].tolist()) for n in (20, 40))
     assert small < large
 
 
 def test_another_seed_draws_others_and_the_same_seed_the_same():
     labels = torch.arange(200) % 2
-    first, again, other = (
-        stratified(labels, 0.2, "ab", seed=seed, what="test")[0].tolist() for seed in (0, 0, 1)
-    )
+    first, again, other = (stratified(labels, 0.2, "ab", seed=seed, what="test")[0].tolist() for seed in (0, 0, 1))
     assert first == again != other
 
 

@@ -39,13 +39,9 @@ def encoded(number: int, kind: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def write_parquet(
-    path: pathlib.Path, labels, *, classes=None, image="image", label="label", contents=None
-) -> None:
+def write_parquet(path: pathlib.Path, labels, *, classes=None, image="image", label="label", contents=None) -> None:
     cells = (
-        contents
-        if contents is not None
-        else [{"bytes": encoded(n), "path": f"{n}.png"} for n in range(len(labels))]
+        contents if contents is not None else [{"bytes": encoded(n), "path": f"{n}.png"} for n in range(len(labels))]
     )
     table = pyarrow.table({image: cells, label: labels})
     if classes:
@@ -142,9 +138,7 @@ def test_an_unreadable_picture_is_named_skipped_and_in_excess_refused(tmp_path, 
     numbers = torch.cat([part.index for part in (splits.train, splits.selection, splits.test)])
     assert sorted(numbers.tolist()) == [n for n in range(20) if n not in (3, 7)]
     assert any("2 pictures could not be read" in note and "a/0003.jpg" in note for note in splits.notes)
-    with pytest.raises(
-        DataError, match=r"at most 1 unreadable of 20 pictures, found 2: a/0003.jpg .*a/0007.jpg"
-    ):
+    with pytest.raises(DataError, match=r"at most 1 unreadable of 20 pictures, found 2: a/0003.jpg .*a/0007.jpg"):
         open_data(root, max_bad=0.05, in_memory=in_memory)
 
 
@@ -177,9 +171,7 @@ def test_parquet_is_recognised_with_its_class_names_and_splits(tmp_path):
     write_parquet(tmp_path / "pets/data/validation-00000-of-00001.parquet", [0, 1], classes=["cat", "dog"])
     write_parquet(tmp_path / "pets/data/test-00000-of-00001.parquet", [1, 1, 0], classes=["cat", "dog"])
     splits = open_data(tmp_path / "pets")
-    assert splits.guess == (
-        "pets/: parquet, 2 classes, 25 pictures (20 train + 2 selection + 3 test), 8x8 colour"
-    )
+    assert splits.guess == ("pets/: parquet, 2 classes, 25 pictures (20 train + 2 selection + 3 test), 8x8 colour")
     assert splits.classes == ("cat", "dog")
     assert splits.test.labels.tolist() == [1, 1, 0]
     assert torch.equal(splits.train.gather(torch.tensor([3]))[0], decode(encoded(3)))
@@ -288,9 +280,7 @@ def write_mnist(root: pathlib.Path, split: str, count: int) -> None:
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     pixels = numpy.arange(count * 16, dtype="uint8").reshape(count, 4, 4)
-    (raw / f"{split}-images-idx3-ubyte").write_bytes(
-        struct.pack(">IIII", 0x803, count, 4, 4) + pixels.tobytes()
-    )
+    (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 4, 4) + pixels.tobytes())
     labels = (numpy.arange(count) % 10).astype("uint8")
     (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
 

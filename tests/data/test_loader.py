@@ -16,9 +16,7 @@ def numbered(count: int, labelled: int | None = None) -> Slice:
 
 
 def lazy(count: int) -> Slice:
-    encoded = Encoded(
-        [str(n) for n in range(count)], [b"P5 4 4 255\n" + bytes([n] * 16) for n in range(count)]
-    )
+    encoded = Encoded([str(n) for n in range(count)], [b"P5 4 4 255\n" + bytes([n] * 16) for n in range(count)])
     return Slice(Decoded(encoded, (1, 4, 4)), torch.arange(count) % 2, ("a", "b"))
 
 

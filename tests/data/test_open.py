@@ -86,9 +86,7 @@ def test_your_own_samples_may_be(kind):
         data.labels_ = [torch.tensor([label]) for label in data.labels_]
     train = open_data(data).train
     expected = raw[train.index]
-    assert torch.equal(
-        train.gather(torch.arange(len(train))), expected / 255 if kind == "float" else expected
-    )
+    assert torch.equal(train.gather(torch.arange(len(train))), expected / 255 if kind == "float" else expected)
     assert torch.equal(train.labels, train.index % 2)
 
 

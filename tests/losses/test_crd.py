@@ -193,9 +193,7 @@ def test_refuses_a_sample_outside_the_memory(index):
         CRD(**SIZES)(torch.randn(1, 4), torch.randn(1, 6), index=torch.tensor([index]))
 
 
-@pytest.mark.parametrize(
-    "option", [{"negatives": 0}, {"momentum": 1.0}, {"temperature": 0.0}, {"samples": 1}]
-)
+@pytest.mark.parametrize("option", [{"negatives": 0}, {"momentum": 1.0}, {"temperature": 0.0}, {"samples": 1}])
 def test_refuses_options_out_of_range(option):
     with pytest.raises(ValueError, match="expected"):
         CRD(**{**SIZES, **option})

@@ -8,9 +8,7 @@ from tutelage.losses import mse
 def test_matches_the_equation_written_with_loops():
     s, t = torch.randn(3, 2, 4), torch.randn(3, 2, 4)
     for b in range(3):
-        assert_close(
-            mse(s, t)[b], sum((s[b, i, j] - t[b, i, j]) ** 2 for i in range(2) for j in range(4)) / 8
-        )
+        assert_close(mse(s, t)[b], sum((s[b, i, j] - t[b, i, j]) ** 2 for i in range(2) for j in range(4)) / 8)
 
 
 def test_standardised_it_does_not_see_the_teachers_scale():

@@ -62,9 +62,7 @@ def test_a_model_is_read_as_name_source_and_weights(text, named):
     assert parse(text) == named
 
 
-@pytest.mark.parametrize(
-    "text", ["", "big=", "=cifar/resnet20", "@w.pt", "cifar/resnet20@", "a b=cifar/resnet20"]
-)
+@pytest.mark.parametrize("text", ["", "big=", "=cifar/resnet20", "@w.pt", "cifar/resnet20@", "a b=cifar/resnet20"])
 def test_a_part_that_is_empty_or_no_name_is_refused(text):
     with pytest.raises(InputError, match="expected a"):
         parse(text)
@@ -206,9 +204,7 @@ def test_weights_decide_the_size_where_only_one_fits(tmp_path):
         find("timm/vit_tiny_patch16_224", num_classes=6, input_size=(32, 32), weights=tmp_path / "native.pt")
 
 
-@pytest.mark.parametrize(
-    "name", ["resnt18", "resnet18.none", "hf_hub:timm/resnet18", "local-dir:x", "hf-hub:a/b"]
-)
+@pytest.mark.parametrize("name", ["resnt18", "resnet18.none", "hf_hub:timm/resnet18", "local-dir:x", "hf-hub:a/b"])
 def test_timm_names_that_are_unknown_or_would_fetch_are_refused(name):
     pytest.importorskip("timm")
     with pytest.raises(UnknownName, match="there is no model 'timm/"):

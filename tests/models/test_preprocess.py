@@ -117,9 +117,7 @@ def test_is_part_of_an_onnx_graph(tmp_path):
     model = Inside(Preprocess(IMAGENET.mean, IMAGENET.std, size=(6, 6), classes=(1, 0))).eval()
     shapes = {"pictures": {0: torch.export.Dim("batch")}}
     file = tmp_path / "model.onnx"
-    torch.onnx.export(
-        model, (torch.rand(2, 3, 8, 8),), file, dynamo=True, dynamic_shapes=shapes, verbose=False
-    )
+    torch.onnx.export(model, (torch.rand(2, 3, 8, 8),), file, dynamo=True, dynamic_shapes=shapes, verbose=False)
     session = onnxruntime.InferenceSession(file)
     pictures = torch.rand(3, 3, 8, 8)
     (found,) = session.run(None, {"pictures": pictures.numpy()})

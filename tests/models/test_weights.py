@@ -163,9 +163,7 @@ def test_a_missing_file_a_folder_and_another_kind_are_told_apart(tmp_path):
         load_weights(fresh(), tmp_path / "w.onnx")
 
 
-@pytest.mark.parametrize(
-    ("stored", "found"), [({"epoch": 3}, "the keys epoch"), ([1], "list"), ({}, "the keys")]
-)
+@pytest.mark.parametrize(("stored", "found"), [({"epoch": 3}, "the keys epoch"), ([1], "list"), ({}, "the keys")])
 def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path, stored, found):
     torch.save(stored, tmp_path / "w.pt")
     with pytest.raises(ModelError, match=f"expected a state dict.*found {found}"):

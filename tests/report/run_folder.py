@@ -168,12 +168,9 @@ def _evaluation(models: list[str], samples: dict[str, torch.Tensor], seeds: int,
         "classes": classes,
         "models": measured,
         "pairing": [
-            {**tap, "connector": "project", "teacher_name": teacher, "path": "layer3"}
-            for teacher in ("big", "wide")
+            {**tap, "connector": "project", "teacher_name": teacher, "path": "layer3"} for teacher in ("big", "wide")
         ],
-        "seeds": [
-            {"seed": seed, "student": student + 0.004 * seed, "baseline": baseline} for seed in range(seeds)
-        ],
+        "seeds": [{"seed": seed, "student": student + 0.004 * seed, "baseline": baseline} for seed in range(seeds)],
     }
 
 

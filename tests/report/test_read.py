@@ -59,9 +59,7 @@ def test_a_run_without_a_baseline_says_what_that_costs(folders, tmp_path):
     assert "No baseline was trained" in note
 
 
-@pytest.mark.parametrize(
-    "name", ["result.json", "manifest.json", "evaluation.json", "evaluation.safetensors"]
-)
+@pytest.mark.parametrize("name", ["result.json", "manifest.json", "evaluation.json", "evaluation.safetensors"])
 def test_a_damaged_file_is_named(run, name):
     (run / name).write_bytes(b'{"half')
     with pytest.raises(RunError, match=name):

@@ -24,9 +24,7 @@ def test_better_is_said_with_difference_interval_and_what_to_take(folders, run):
 
 
 def test_worse_is_said_as_plainly(folders, run):
-    summary = _changed(
-        folders, run, verdict="worse", delta=-0.02, interval=[-0.03, -0.01], shipped="baseline"
-    )
+    summary = _changed(folders, run, verdict="worse", delta=-0.02, interval=[-0.03, -0.01], shipped="baseline")
     assert "is worse than" in summary.sentence
     assert "2.00 percentage points lower" in summary.sentence
     assert ("Take", "baseline/", "the baseline is better on validation") in summary.facts

@@ -35,9 +35,7 @@ def bound(rule: Weighting, rows=ROWS, **known) -> Weighting:
 
 
 def ledger(*means: float, rows=ROWS, samples: int = 3) -> Ledger:
-    return Ledger(
-        rows[: len(means)], torch.tensor(means, dtype=torch.float32)[:, None].expand(-1, samples).clone()
-    )
+    return Ledger(rows[: len(means)], torch.tensor(means, dtype=torch.float32)[:, None].expand(-1, samples).clone())
 
 
 def lesson(target=(0, 1, 2), labelled=None, student=None, teachers=None, adapted=None) -> Lesson:
@@ -86,9 +84,7 @@ def test_the_closest_names_are_offered():
 # Entries that are not finite
 
 
-@pytest.mark.parametrize(
-    "rule", [Fixed(), Calibrate(), Adaptive(), Uncertainty(), Product(), Auto()], ids=repr
-)
+@pytest.mark.parametrize("rule", [Fixed(), Calibrate(), Adaptive(), Uncertainty(), Product(), Auto()], ids=repr)
 def test_a_row_of_nan_has_weight_zero_and_changes_nothing_else(rule):
     sound, broken = ledger(2, 4, 6, 8), ledger(2, 4, NAN, 8)
     rule = bound(rule).eval()
@@ -360,8 +356,7 @@ def test_a_higher_temperature_makes_shares_more_equal():
     said = {"a": RIGHT, "b": torch.zeros(3, 3)}
     rows = (Row("base"), Row("logits", "a"), Row("logits", "b"))
     cold, warm = (
-        bound(Trust(temperature=t), rows)(ledger(1, 1, 1, rows=rows), lesson(teachers=said))
-        for t in (1.0, 5.0)
+        bound(Trust(temperature=t), rows)(ledger(1, 1, 1, rows=rows), lesson(teachers=said)) for t in (1.0, 5.0)
     )
     assert (cold[1] > warm[1]).all()
     assert (warm[1] > 0.5).all()

@@ -24,9 +24,7 @@ def chain(*connectors: nn.Module) -> nn.Sequential:
 
 
 class _Chain(nn.Sequential):
-    def bind(
-        self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None
-    ) -> None:
+    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
         for connector in self:
             bind = getattr(connector, "bind", None)
             if bind is not None:

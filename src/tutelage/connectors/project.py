@@ -38,18 +38,14 @@ class Project(nn.Module):
         if student is not None and teacher is not None:
             self.bind(None, None, None)
 
-    def bind(
-        self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None
-    ) -> None:
+    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
         """Build the layers, once, for these shapes of one sample."""
         if self.linear is not None:
             return
         from_shape = known(self, "student", self.given[0], student)
         to = width(known(self, "teacher", self.given[1], teacher))
         is_map, bias = len(from_shape) == 3, not self.with_norm  # a bias before the norm would cancel
-        self.linear = (
-            nn.Conv2d(from_shape[0], to, 1, bias=bias) if is_map else nn.Linear(from_shape[-1], to, bias)
-        )
+        self.linear = nn.Conv2d(from_shape[0], to, 1, bias=bias) if is_map else nn.Linear(from_shape[-1], to, bias)
         if self.with_norm:
             self.norm = nn.BatchNorm2d(to) if is_map else nn.BatchNorm1d(to)
 

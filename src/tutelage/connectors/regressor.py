@@ -51,9 +51,7 @@ class Regressor(nn.Module):
         if student is not None and teacher is not None:
             self.bind(None, None, None)
 
-    def bind(
-        self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None
-    ) -> None:
+    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
         """Build the layers, once, for these shapes of one sample.
 
         Raises:

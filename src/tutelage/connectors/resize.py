@@ -34,9 +34,7 @@ class Resize(nn.Module):
         if teacher is not None:
             self.bind(None, None, None)
 
-    def bind(
-        self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None
-    ) -> None:
+    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
         """Take over the grid of this shape of one sample."""
         shape = known(self, "teacher", self.given, teacher)
         if len(shape) == 3:
@@ -45,18 +43,14 @@ class Resize(nn.Module):
             side, self.prefix = square(shape[0])
             self.grid = side, side
         else:
-            raise ValueError(
-                f"Resize: expected a teacher with a grid, (C, H, W) or (T, D), found {shape}. Use `Pool`."
-            )
+            raise ValueError(f"Resize: expected a teacher with a grid, (C, H, W) or (T, D), found {shape}. Use `Pool`.")
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, h, w] -> [B, C, H, W]``, or ``[B, t, D] -> [B, T, D]``."""
         if x.dim() == 4:
             return self._resized(x)
         if x.dim() != 3:
-            raise ValueError(
-                f"Resize: expected maps [B, C, H, W] or tokens [B, T, D], found {list(x.shape)}."
-            )
+            raise ValueError(f"Resize: expected maps [B, C, H, W] or tokens [B, T, D], found {list(x.shape)}.")
         side, prefix = square(x.shape[1])
         if prefix < self.prefix:
             raise ValueError(

@@ -43,9 +43,7 @@ class Tokens(nn.Module):
         if student is not None and teacher is not None:
             self.bind(None, None, None)
 
-    def bind(
-        self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None
-    ) -> None:
+    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
         """Find grid and prefix from these shapes of one sample.
 
         Raises:

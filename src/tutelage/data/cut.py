@@ -53,8 +53,7 @@ def stratified(
         )
     if isinstance(amount, int) and total < least.sum():
         raise DataError(
-            f"expected at least one sample of each class, {int(least.sum())} for {what}; found {total}. "
-            f"Ask for more."
+            f"expected at least one sample of each class, {int(least.sum())} for {what}; found {total}. Ask for more."
         )
     shares = _shares(sizes, max(total, int(least.sum())), least, sizes - leave * least)
     keys = draws(seed, *what.encode(), torch.arange(len(labels)))

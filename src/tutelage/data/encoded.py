@@ -145,12 +145,7 @@ def open_encoded(
     some = range(0, len(encoded), max(1, len(encoded) // 64))
     shapes, bad = _each(encoded.header, some)
     first = next(iter(shapes.values()), None)
-    if (
-        image_size is None
-        and first
-        and set(shapes.values()) == {first}
-        and _held(first, len(encoded), in_memory)
-    ):
+    if image_size is None and first and set(shapes.values()) == {first} and _held(first, len(encoded), in_memory):
         pictures, bad, other = _decode(encoded, first, exact=True)
         if not other:
             return _opened(Held(pictures), encoded, bad, max_bad, [])
@@ -206,9 +201,7 @@ def _resize(picture: Tensor, height: int, width: int) -> Tensor:
     from PIL import Image
 
     size = (picture.shape[2], picture.shape[1])
-    image = Image.frombytes(
-        "L" if len(picture) == 1 else "RGB", size, picture.permute(1, 2, 0).numpy().tobytes()
-    )
+    image = Image.frombytes("L" if len(picture) == 1 else "RGB", size, picture.permute(1, 2, 0).numpy().tobytes())
     scale = max(height / image.height, width / image.width)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
@@ -283,9 +276,7 @@ def _decode(encoded: Encoded, shape: Shape, *, exact: bool) -> tuple[Tensor, dic
     return pictures, bad, not all(done.values())
 
 
-def _each(
-    work: Callable[[int], _Answer], numbers: Sequence[int]
-) -> tuple[dict[int, _Answer], dict[int, str]]:
+def _each(work: Callable[[int], _Answer], numbers: Sequence[int]) -> tuple[dict[int, _Answer], dict[int, str]]:
     """What `work` answers to each number, or raises, in threads: decoders let go of the interpreter."""
 
     def some(first: int) -> list[tuple[int, _Answer | None, str | None]]:

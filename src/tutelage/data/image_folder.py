@@ -44,17 +44,13 @@ def image_folder(root: pathlib.Path, **options: Any) -> Source | None:
         DataError: The folders of the splits differ, a class has no picture, or the folders are not classes.
     """
     splits = _splits(root)
-    layout = (
-        f"ImageFolder with {', '.join(path.name for path in splits.values())}" if splits else "ImageFolder"
-    )
+    layout = f"ImageFolder with {', '.join(path.name for path in splits.values())}" if splits else "ImageFolder"
     found, notes = {}, []
     for split, folder in (splits or {"train": root}).items():
         classes = {path.name: _pictures(path) for path in _folders(folder)}
         loose = sum(_is_picture(path) for path in folder.iterdir())
         if loose:
-            notes.append(
-                f"{folder.name}/: {loose:,} pictures outside class folders have no label and are left out."
-            )
+            notes.append(f"{folder.name}/: {loose:,} pictures outside class folders have no label and are left out.")
         if any(classes.values()):
             found[split] = classes
     if "train" not in found:

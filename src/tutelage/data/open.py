@@ -211,9 +211,7 @@ def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[di
 
 def _keep(train: Slice, amount: int | float, seed: int, what: str) -> torch.Tensor:
     if amount < 0 or (isinstance(amount, float) and amount > 1) or (what == "limit" and amount == 0):
-        raise DataError(
-            f"expected {what} as a number of samples, or as a share in 0.0 to 1.0; found {amount}."
-        )
+        raise DataError(f"expected {what} as a number of samples, or as a share in 0.0 to 1.0; found {amount}.")
     return stratified(train.labels, amount, train.classes, seed=seed, what=what, leave=0)[0]
 
 

@@ -56,9 +56,7 @@ class Asked:
     def digest(self, positions: Tensor) -> bytes:
         """A hash of the data set's type and of up to 64 pictures, evenly spaced."""
         kind = type(self._dataset)
-        told = hashlib.sha256(
-            f"{kind.__module__}.{kind.__qualname__} {self.shape} {positions.tolist()}".encode()
-        )
+        told = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__} {self.shape} {positions.tolist()}".encode())
         told.update(self.gather(positions[:: max(1, len(positions) // 64)][:64]).numpy().tobytes())
         return told.digest()
 
@@ -124,9 +122,7 @@ def _range(train: Slice) -> list[str]:
     ]
 
 
-def _read(
-    part: str, dataset: Any, size: tuple[int, int] | None, in_memory: bool | None
-) -> tuple[Pictures, Tensor]:
+def _read(part: str, dataset: Any, size: tuple[int, int] | None, in_memory: bool | None) -> tuple[Pictures, Tensor]:
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             f"expected a {part} data set with a length and numbered samples, found {type(dataset).__name__}."
@@ -154,9 +150,7 @@ def _read(
 def _picture(sample: Any, number: int, size: tuple[int, int] | None) -> Tensor:
     """The picture of a sample, uint8 or float32 ``[C, H, W]``."""
     if not isinstance(sample, (tuple, list)) or len(sample) < 2:
-        raise DataError(
-            f"expected samples (picture, label), found {type(sample).__name__} at sample {number}."
-        )
+        raise DataError(f"expected samples (picture, label), found {type(sample).__name__} at sample {number}.")
     given = sample[0]
     if hasattr(given, "convert"):
         given = from_pil(given)
@@ -194,9 +188,7 @@ def _label(given: Any, number: int) -> int:
 
 
 def _classes(given: Mapping[str, Any], labels: Tensor) -> tuple[str, ...]:
-    named = {
-        part: tuple(map(str, getattr(dataset, "classes", None) or ())) for part, dataset in given.items()
-    }
+    named = {part: tuple(map(str, getattr(dataset, "classes", None) or ())) for part, dataset in given.items()}
     train = named["train"]
     for part, names in named.items():
         if names and train and names != train:

@@ -96,9 +96,7 @@ def _table(file: pathlib.Path) -> tuple[Any, str, str]:
     try:
         with ParquetFile(file) as opened:
             there = opened.schema_arrow.names
-            picture, label = (
-                next((name for name in known if name in there), None) for known in (_PICTURE, _LABEL)
-            )
+            picture, label = (next((name for name in known if name in there), None) for known in (_PICTURE, _LABEL))
             if picture is None or label is None:
                 raise DataError(
                     f"expected columns such as 'image' and 'label' in {file}, found {', '.join(there)}. "
@@ -140,7 +138,6 @@ def _numbers(root: pathlib.Path, part: _Rows, classes: tuple[str, ...]) -> list[
     strange = next((label for label in labels if not isinstance(label, int)), None)
     if strange is not None:
         raise DataError(
-            f"expected labels that are numbers or one of {', '.join(classes[:8])} in {root}, "
-            f"found {strange!r}."
+            f"expected labels that are numbers or one of {', '.join(classes[:8])} in {root}, found {strange!r}."
         )
     return labels

@@ -43,9 +43,7 @@ def torchvision_set(name: str, root: str | os.PathLike[str], **options: Any) -> 
     elif "split" in asks:
         calls = {split: {"split": split} for split in ("train", "val", "test")}
     else:
-        raise DataError(
-            f"expected a data set with a training split, found {name}. Build it in Python and pass it on."
-        )
+        raise DataError(f"expected a data set with a training split, found {name}. Build it in Python and pass it on.")
     found = {split: _make(name, make, root, split, choice) for split, choice in calls.items()}
     return own({split: part for split, part in found.items() if part is not None}, name=name, **options)
 

@@ -61,11 +61,7 @@ def attention(
 
     def looks(x: Tensor) -> Tensor:
         positions = (full(x) if signed else full(x).abs()).pow(power).sum(dim=1).flatten(1)
-        return (
-            F.normalize(positions, dim=1)
-            if eps == 0
-            else positions / (positions.norm(dim=1, keepdim=True) + eps)
-        )
+        return F.normalize(positions, dim=1) if eps == 0 else positions / (positions.norm(dim=1, keepdim=True) + eps)
 
     difference = looks(student) - looks(teacher.detach())
     return difference.norm(dim=1) if form == "norm" else difference.square().sum(dim=1)

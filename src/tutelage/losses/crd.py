@@ -83,9 +83,7 @@ class CRD(nn.Module):
         if None not in self.given:
             self.bind(None, None, None)
 
-    def bind(
-        self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None
-    ) -> None:
+    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
         """Build heads and memories, once, for these shapes of one sample and this many samples."""
         if self.samples:
             return

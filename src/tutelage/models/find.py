@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import InputError, MissingExtra, ModelError, UnknownName, close_names
+
 from .folder import is_folder, load, read_config
 from .live import adopt, carry
 from .preprocess import Preprocess
@@ -117,9 +118,7 @@ def find(
     elif source.partition("/")[0] in LIBRARIES:
         return _from_library(source, wish, weights, new_classifier=new_classifier, seed=seed)
     elif is_folder(source):
-        return _from_folder(
-            source, wish, weights, new_classifier=new_classifier, allow_import=allow_import, seed=seed
-        )
+        return _from_folder(source, wish, weights, new_classifier=new_classifier, allow_import=allow_import, seed=seed)
     elif ":" in source:
         with _seeded(seed):
             model = _from_factory(source, wish, allow_import)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError
+
 from .card import how_to_load
 from .live import carry
 from .logits import plain

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from tutelage.errors import ModelError
+
 from .logits import Logits
 from .preprocess import Preprocess
 

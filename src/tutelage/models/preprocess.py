@@ -80,9 +80,7 @@ class Preprocess:
             ValueError: The channels are neither the model's nor convertible to them.
         """
         if self.size is not None and tuple(inputs.shape[-2:]) != self.size:
-            wide = (
-                inputs.float() if inputs.dtype.itemsize < 4 else inputs
-            )  # the CPU resizes no half precision
+            wide = inputs.float() if inputs.dtype.itemsize < 4 else inputs  # the CPU resizes no half precision
             wide = F.interpolate(wide, self.size, mode="bilinear", antialias=True, align_corners=False)
             inputs = wide.to(inputs.dtype)
         inputs = self._channels(inputs)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError
+
 from .logits import plain
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -150,9 +151,7 @@ def _without_prefix(state: State, own: State) -> tuple[State, list[str]]:
         if not all(key.startswith(prefix) and key != prefix for key in state):
             break
         shorter = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-        if prefix not in ("module.", "_orig_mod.") and not any(
-            key.startswith(_first(own)) for key in shorter
-        ):
+        if prefix not in ("module.", "_orig_mod.") and not any(key.startswith(_first(own)) for key in shorter):
             break
         state = shorter
         notes.append(f"removed the prefix {prefix!r}")
@@ -165,9 +164,7 @@ def _first(own: State) -> tuple[str, ...]:
 
 def _other_classifier(wrong: list[str], state: State, own: State) -> tuple[int, int] | None:
     """(found, expected) classes where the wrong shapes are those of a classifier alone."""
-    pairs = {
-        (state[key].shape[:1], own[key].shape[:1]) for key in wrong if own[key].dim() and state[key].dim()
-    }
+    pairs = {(state[key].shape[:1], own[key].shape[:1]) for key in wrong if own[key].dim() and state[key].dim()}
     alike = all(state[key].shape[1:] == own[key].shape[1:] for key in wrong)
     modules = {key.rpartition(".")[0] for key in wrong}
     convolutions = any(own[key].dim() > 2 and max(own[key].shape[2:]) > 1 for key in wrong)

@@ -64,8 +64,10 @@ class DataSpec(_Strict):
     guard: float = Field(default=0.0, ge=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
     limit: int | float | None = Field(default=None, gt=0)
-    labels: int | float | None = Field(default=None, gt=0)
+    labels: int | float | None = Field(default=None, ge=0)
     max_bad: int | float = Field(default=0.01, ge=0)
+    in_memory: bool | None = None
+    root: str = "data"
     views: int | None = Field(default=None, ge=1)
     augment: dict[str, Any] | Literal["auto", "none"] = "auto"
     seed: int = 0

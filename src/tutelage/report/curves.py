@@ -49,9 +49,7 @@ def task_loss(run: Run) -> Figure | None:
     traces: list[Trace] = []
     for stage, lines in stages.items():
         x, y = thin(_column(lines, "step"), _column(lines, "task_loss"))
-        traces += line(
-            Run.role(stage), x, y, _stage_colour(stage, list(stages)), again=stage != Run.role(stage)
-        )
+        traces += line(Run.role(stage), x, y, _stage_colour(stage, list(stages)), again=stage != Run.role(stage))
     if not traces:
         return None
     caption = "Against the labels, on training batches, before any weight."
@@ -74,13 +72,9 @@ def path_losses(run: Run) -> Figure | None:
     if not traces:
         return None
     log = min(values) > 0 and max(values) / min(values) > 20
-    caption = "Before any weight: one line per path and teacher." + (
-        " The axis is logarithmic." if log else ""
-    )
+    caption = "Before any weight: one line per path and teacher." + (" The axis is logarithmic." if log else "")
     kind = "log" if log else "linear"
-    return figure(
-        "path-losses", "Raw loss of each path", caption, traces, x="step", y="loss", yaxis_type=kind
-    )
+    return figure("path-losses", "Raw loss of each path", caption, traces, x="step", y="loss", yaxis_type=kind)
 
 
 def path_weights(run: Run) -> Figure | None:
@@ -97,9 +91,7 @@ def teacher_weights(run: Run) -> Figure | None:
     return _weights(run, "teacher-weights", "Weights of the teachers", lambda row: Run.split(row)[1], caption)
 
 
-def _weights(
-    run: Run, name: str, title: str, member: Callable[[str], str | None], caption: str
-) -> Figure | None:
+def _weights(run: Run, name: str, title: str, member: Callable[[str], str | None], caption: str) -> Figure | None:
     lines = [entry for entry in run.lessons if entry.get("weights")] if run.taught else []
     groups: dict[str, list[str]] = {}
     for row in run.rows:

@@ -36,11 +36,7 @@ def classes(run: Run) -> Figure | None:
     order = _choose(shown, len(names))
     caption = "Share of each class's test samples that is recognised."
     if len(order) < len(names):
-        why = (
-            "where student and baseline differ most"
-            if "baseline" in shown
-            else "that the student knows least"
-        )
+        why = "where student and baseline differ most" if "baseline" in shown else "that the student knows least"
         caption += f" Of {len(names)} classes, the {len(order)} {why}."
     labels = [text(names[c], most=16) for c in order]
     traces: list[Trace] = [
@@ -193,6 +189,4 @@ def _choose(shown: Mapping[str, list[float | None]], number: int) -> list[int]:
 
 def _shown(run: Run) -> list[str]:
     """Student, baseline and best teacher, as far as they were evaluated."""
-    return [
-        name for name in ("student", "baseline", run.best_teacher) if name is not None and name in run.models
-    ]
+    return [name for name in ("student", "baseline", run.best_teacher) if name is not None and name in run.models]

@@ -176,9 +176,7 @@ def _missing(folder: pathlib.Path, result: Json, evaluation: Json, skipped: list
     }
     notes = [f"{text} ({name} is not there.)" for name, text in told.items() if not (folder / name).is_file()]
     if result.get("teachers") and result.get("baseline") is None:
-        notes.append(
-            "No baseline was trained: what the teachers brought cannot be told apart from plain training."
-        )
+        notes.append("No baseline was trained: what the teachers brought cannot be told apart from plain training.")
     elif result.get("baseline") and evaluation and "baseline" not in evaluation.get("models", {}):
         notes.append("The baseline was not evaluated on the test split.")
     if skipped:

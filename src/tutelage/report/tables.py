@@ -72,9 +72,7 @@ def seeds(run: Run) -> Table | None:
     for one in found:
         student, baseline = finite(one.get("student")), finite(one.get("baseline"))
         delta = None if student is None or baseline is None else student - baseline
-        rows.append(
-            (str(one.get("seed")), metric.value(student), metric.value(baseline), metric.difference(delta))
-        )
+        rows.append((str(one.get("seed")), metric.value(student), metric.value(baseline), metric.difference(delta)))
     head = ("seed", "student", "baseline", "difference")
     return Table("seeds", "Seeds", head, tuple(rows), f"Test {metric.name} of each seed.")
 
@@ -85,9 +83,7 @@ def weights(run: Run) -> Table | None:
     if not lines:
         return _weights_of_result(run)
     paths = list(dict.fromkeys(Run.split(row)[0] for row in run.rows))
-    teachers = sorted(
-        dict.fromkeys(Run.split(row)[1] for row in run.rows), key=lambda teacher: teacher is None
-    )
+    teachers = sorted(dict.fromkeys(Run.split(row)[1] for row in run.rows), key=lambda teacher: teacher is None)
     loss = {name: path.get("loss") for name, path in run.result.get("paths", {}).items()}
 
     def cell(path: str, teacher: str | None) -> str:
@@ -115,9 +111,7 @@ def mistakes(run: Run, most: int = 10) -> Table | None:
         return None
     wrong = (target != said) & (target >= 0) & (target < len(names))
     pairs = Counter(zip(target[wrong].tolist(), said[wrong].tolist(), strict=True))
-    rows = tuple(
-        (str(names[true]), str(names[taken]), str(times)) for (true, taken), times in pairs.most_common(most)
-    )
+    rows = tuple((str(names[true]), str(names[taken]), str(times)) for (true, taken), times in pairs.most_common(most))
     note = f"{len(names)} classes are too many for a heat map: the {len(rows)} commonest mistakes instead."
     return Table("mistakes", "Mistakes of the student", ("true class", "taken for", "samples"), rows, note)
 
@@ -138,18 +132,14 @@ def pairing(run: Run) -> Table | None:
         for pair in found
     )
     head = ("path", "student tap", "connector", "teacher tap", "teacher")
-    return Table(
-        "pairing", "Pairing", head, rows, "Shapes of one sample. Edit the pairing in the recipe.", words=True
-    )
+    return Table("pairing", "Pairing", head, rows, "Shapes of one sample. Edit the pairing in the recipe.", words=True)
 
 
 def cost(run: Run) -> Table | None:
     """Where the time went."""
     spent = run.result.get("seconds", {})
     rows = [
-        (name, seconds(spent.get(name)))
-        for name in ("student", "baseline", "teachers", "total")
-        if spent.get(name)
+        (name, seconds(spent.get(name))) for name in ("student", "baseline", "teachers", "total") if spent.get(name)
     ]
     speed, memory = run.result.get("samples_per_second"), run.result.get("peak_memory_mb")
     rows += [("speed", f"{speed:,.0f} samples/s")] if speed else []
@@ -206,12 +196,8 @@ def _models(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _weights_of_result(run: Run) -> Table | None:
-    rows = tuple(
-        (name, weight(path.get("mean_weight"))) for name, path in run.result.get("paths", {}).items()
-    )
-    rows += tuple(
-        (f"teacher {n}", weight(t.get("mean_weight"))) for n, t in run.result.get("teachers", {}).items()
-    )
+    rows = tuple((name, weight(path.get("mean_weight"))) for name, path in run.result.get("paths", {}).items())
+    rows += tuple((f"teacher {n}", weight(t.get("mean_weight"))) for n, t in run.result.get("teachers", {}).items())
     return Table("weights", "Mean weights", ("path or teacher", "mean weight"), rows) if rows else None
 
 

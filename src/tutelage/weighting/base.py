@@ -88,10 +88,7 @@ def per_row(values: float | Mapping[str, float], rows: Sequence[Row], *, default
     for name, value in {**named, "default": default}.items():
         if not 0 <= value < float("inf"):
             raise InputError(f"weighting: expected a finite number, 0 or more, for {name!r}; found {value}.")
-    return [
-        1.0 if row.teacher is None else float(named.get(row.name, named.get(row.path, default)))
-        for row in rows
-    ]
+    return [1.0 if row.teacher is None else float(named.get(row.name, named.get(row.path, default))) for row in rows]
 
 
 def by_path(rows: Sequence[Row]) -> dict[str, list[int]]:

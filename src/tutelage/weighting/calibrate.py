@@ -63,9 +63,7 @@ class Calibrate(Weighting):
     ) -> None:
         super().__init__()
         if steps < 1 or min(limit.values() if isinstance(limit, Mapping) else [limit], default=1) < 1:
-            raise InputError(
-                f"Calibrate: expected steps and limit to be at least 1; found {steps} and {limit}."
-            )
+            raise InputError(f"Calibrate: expected steps and limit to be at least 1; found {steps} and {limit}.")
         self.target = target
         self.steps = steps
         self.mean = mean

@@ -38,9 +38,7 @@ class Uncertainty(Weighting):
     def __init__(self, *, base: bool = True, init: float = -0.5, bound: float = 10.0) -> None:
         super().__init__()
         if not (0 <= bound < 80 and abs(init) <= bound):
-            raise InputError(
-                f"Uncertainty: expected bound in [0, 80) and init within it; found {bound} and {init}."
-            )
+            raise InputError(f"Uncertainty: expected bound in [0, 80) and init within it; found {bound} and {init}.")
         self.base = base
         self.init = init
         self.bound = bound

@@ -41,9 +41,7 @@ class Warmup(Weighting):
     def __init__(self, steps: int, *, paths: Sequence[str] | None = None, start: float = 0.0) -> None:
         super().__init__()
         if steps < 0 or not 0 <= start <= 1:
-            raise InputError(
-                f"Warmup: expected steps of 0 or more and start in [0, 1]; found {steps} and {start}."
-            )
+            raise InputError(f"Warmup: expected steps of 0 or more and start in [0, 1]; found {steps} and {start}.")
         self.steps = steps
         self.paths = None if paths is None else tuple(paths)
         self.start = start

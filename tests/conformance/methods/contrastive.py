@@ -34,13 +34,9 @@ def crd(tensors, options):
     )
     returned, step = {}, 0
     while f"input:step{step}.idx" in tensors:
-        given = {
-            name: tensors[f"input:step{step}.{name}"] for name in ("teacher_feat", "idx", "contrast_idx")
-        }
+        given = {name: tensors[f"input:step{step}.{name}"] for name in ("teacher_feat", "idx", "contrast_idx")}
         student = tensors[f"input:step{step}.student_feat"].detach().requires_grad_()
-        sides = loss.sides(
-            student, given["teacher_feat"], index=given["idx"], others=given["contrast_idx"][:, 1:]
-        )
+        sides = loss.sides(student, given["teacher_feat"], index=given["idx"], others=given["contrast_idx"][:, 1:])
         parts = [side.mean() for side in sides]
         value = sum(parts)
         wanted = {

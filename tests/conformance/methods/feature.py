@@ -37,9 +37,7 @@ def hint(tensors, options):
     projected = functional_call(regressor, state, (student,))
     returned = {"projected": projected, "loss": mse(projected, teacher).mean()}
     if options["bn"] == "train":
-        returned |= {
-            kind: regressor.get_buffer(f"{names['bn']}.{kind}") for kind in ("running_mean", "running_var")
-        }
+        returned |= {kind: regressor.get_buffer(f"{names['bn']}.{kind}") for kind in ("running_mean", "running_var")}
     return returned
 
 

@@ -6,9 +6,7 @@ from tutelage.losses import kl, mse
 
 
 def kd(tensors, options):
-    per_sample = kl(
-        tensors["input:student_logits"], tensors["input:teacher_logits"], temperature=options["T"]
-    )
+    per_sample = kl(tensors["input:student_logits"], tensors["input:teacher_logits"], temperature=options["T"])
     return {"per_sample": per_sample, "loss": per_sample.mean()}
 
 

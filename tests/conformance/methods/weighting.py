@@ -67,9 +67,7 @@ def embedded(tensors, k, x):
     names = {name.split(".")[1] for name in tensors if name.startswith(f"param:embed{k}.")}
     for conv in sorted(map(int, names))[::2]:
         kernel, bias, scale, shift = (
-            tensors[f"param:embed{k}.{layer}.{what}"]
-            for layer in (conv, conv + 1)
-            for what in ("weight", "bias")
+            tensors[f"param:embed{k}.{layer}.{what}"] for layer in (conv, conv + 1) for what in ("weight", "bias")
         )
         x = F.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2)
         x = F.batch_norm(x, None, None, scale, shift, training=True).relu()
@@ -164,9 +162,7 @@ def adaptive_paths(tensors, options):
     logits = tensors["input:student_logits"], tensors["input:teacher_logits"]
     adapted = []
     for k, x in enumerate(student):
-        kernel, scale, shift = (
-            tensors[f"param:adapt.{k}.{what}"] for what in ("conv.weight", "bn.weight", "bn.bias")
-        )
+        kernel, scale, shift = (tensors[f"param:adapt.{k}.{what}"] for what in ("conv.weight", "bn.weight", "bn.bias"))
         adapted.append(F.batch_norm(F.conv2d(x, kernel), None, None, scale, shift, training=True))
     layers = {
         "nst": [gram(*pair) for pair in zip(adapted, teacher, strict=True)],
@@ -191,9 +187,7 @@ def adaptive_paths(tensors, options):
 def uncertainty_weighting(tensors, options):
     losses = tensors["input:losses"]
     rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(len(losses) - 1)))
-    weights, loss, gradient = learned(
-        Uncertainty(), "log_variance", rows, tensors["param:log_var"], losses[:, None]
-    )
+    weights, loss, gradient = learned(Uncertainty(), "log_variance", rows, tensors["param:log_var"], losses[:, None])
     return {"loss": loss, "weights": weights, "grad:log_var": gradient}
 
 

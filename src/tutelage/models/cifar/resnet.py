@@ -35,9 +35,7 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(after)
         self.shortcut: nn.Module = nn.Identity()
         if project and (stride != 1 or before != after):
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
         elif stride != 1 or before != after:
             self.shortcut = PadShortcut(stride, after - before)
 

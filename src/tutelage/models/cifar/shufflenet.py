@@ -67,9 +67,7 @@ class ShuffleNetV2(CifarNet):
         Tian et al. 2020, arXiv:1910.10699.
     """
 
-    def __init__(
-        self, name: str, widths: tuple[int, int, int, int], *, num_classes: int, in_channels: int
-    ) -> None:
+    def __init__(self, name: str, widths: tuple[int, int, int, int], *, num_classes: int, in_channels: int) -> None:
         super().__init__(name, num_classes, in_channels)
         one, two, three, last = widths
         self.conv1 = nn.Conv2d(in_channels, 24, 1, bias=False)
@@ -92,6 +90,4 @@ class ShuffleNetV2(CifarNet):
 
 def shufflenetv2(num_classes: int = 10, in_channels: int = 3) -> ShuffleNetV2:
     """Full width: 1.36 M parameters with 100 classes."""
-    return ShuffleNetV2(
-        "shufflenetv2", (116, 232, 464, 1024), num_classes=num_classes, in_channels=in_channels
-    )
+    return ShuffleNetV2("shufflenetv2", (116, 232, 464, 1024), num_classes=num_classes, in_channels=in_channels)

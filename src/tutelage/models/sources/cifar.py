@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from tutelage.errors import UnknownName, close_names
-from .. import cifar
 from tutelage.models.preprocess import Preprocess
+
+from .. import cifar
 from .base import Offer, Wish
 
 

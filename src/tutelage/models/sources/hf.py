@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tutelage.errors import MissingExtra, ModelError, UnknownName, close_names
 from tutelage.models.logits import Logits
 from tutelage.models.preprocess import Preprocess
+
 from .base import Offer, Wish, refuse_fetching
 
 PASSING = ("transformers_version", "_name_or_path", "dtype")
@@ -72,13 +73,9 @@ def settled(config: Any) -> dict[str, Any]:
 def _from_folder(folder: pathlib.Path, wish: Wish) -> Offer:
     transformers = _transformers()
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"expected the configuration of a transformers model in {folder}, found: {error}"
-        ) from error
+        raise ModelError(f"expected the configuration of a transformers model in {folder}, found: {error}") from error
     _check(config.model_type)
     if wish.num_classes is not None and wish.num_classes != config.num_labels:
         config.num_labels = wish.num_classes

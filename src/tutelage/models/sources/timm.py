@@ -8,6 +8,7 @@ from torch import nn
 
 from tutelage.errors import MissingExtra, UnknownName, close_names
 from tutelage.models.preprocess import Preprocess
+
 from .base import Offer, Wish, refuse_fetching
 
 
@@ -51,9 +52,7 @@ def _stated(name: str) -> Any:
         stated = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:
         tagged = timm.list_models(f"{plain}.*", pretrained=True)
-        raise UnknownName(
-            f"there is no model 'timm/{name}'. {close_names(name, [plain, *tagged])}"
-        ) from error
+        raise UnknownName(f"there is no model 'timm/{name}'. {close_names(name, [plain, *tagged])}") from error
     return timm.models.PretrainedCfg() if stated is None else stated
 
 

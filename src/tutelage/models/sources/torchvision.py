@@ -8,6 +8,7 @@ from torch import nn
 
 from tutelage.errors import MissingExtra, ModelError, UnknownName, close_names
 from tutelage.models.preprocess import Preprocess
+
 from .base import Offer, Wish, refuse_fetching
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
