@@ -479,7 +479,7 @@ def test_absolute_trust_switches_off_all_teachers_the_student_has_overtaken():
 # Auto
 
 
-def test_auto_gives_answers_the_weight_of_the_labels_and_features_half_after_the_warmup():
+def test_auto_gives_answers_four_times_the_weight_of_the_labels_and_features_half_after_the_warmup():
     rows = (Row("base"), Row("logits", "a"), Row("layer3", "a"), Row("layer4", "a"))
     rule = bound(Auto(warmup=2), rows, responses=frozenset({"logits"}))
     book, said = ledger(2, 4, 100, 0.001, rows=rows), lesson(teachers={"a": RIGHT})
@@ -487,9 +487,9 @@ def test_auto_gives_answers_the_weight_of_the_labels_and_features_half_after_the
     for _ in range(3):
         sizes.append((rule(book, said) * book.losses).mean(dim=1))
         rule.after_step()
-    assert_close(sizes[0], torch.tensor([2.0, 2.0, 0.0, 0.0]))
-    assert_close(sizes[1], torch.tensor([2.0, 2.0, 0.25, 0.25]))
-    assert_close(sizes[2], torch.tensor([2.0, 2.0, 0.5, 0.5]))
+    assert_close(sizes[0], torch.tensor([2.0, 8.0, 0.0, 0.0]))
+    assert_close(sizes[1], torch.tensor([2.0, 8.0, 0.25, 0.25]))
+    assert_close(sizes[2], torch.tensor([2.0, 8.0, 0.5, 0.5]))
 
 
 def test_auto_counts_several_teachers_of_a_path_once():
@@ -497,9 +497,9 @@ def test_auto_counts_several_teachers_of_a_path_once():
     rule = bound(Auto(), rows, responses=frozenset({"logits"}))
     book = ledger(2, 4, 4, 4, rows=rows)
     said = lesson(teachers={t: torch.randn(3, 3) for t in "abc"})
-    assert_close((rule(book, said) * book.losses)[1:].sum(0), torch.full((3,), 2.0))
+    assert_close((rule(book, said) * book.losses)[1:].sum(0), torch.full((3,), 8.0))
 
 
 def test_auto_does_not_blow_up_a_teacher_that_says_next_to_nothing():
     rule = bound(Auto(), ROWS[:2], responses=frozenset({"logits"}))
-    assert_close(rule(ledger(2, 1e-4), lesson(teachers={"a": RIGHT}))[1], torch.full((3,), 4.0))
+    assert_close(rule(ledger(2, 1e-4), lesson(teachers={"a": RIGHT}))[1], torch.full((3,), 16.0))

@@ -16,11 +16,12 @@ class Auto(Product):
 
     Assumes that what a teacher answers is worth more than the labels alone (four times as much: a fully calibrated
     weight of 1 distilled less well, see the lab notes), and that its features are a help on the side: paths on the
-    student's output together weigh `response` times the task's loss, all other paths together `feature` times. The latter fade in, since untrained connectors
-    have little to say; the former are in comparable units already, so that their scale is changed
-    fourfold at most: a teacher that says next to nothing is not blown up. Among several teachers of a
-    path each sample leaves out the one that is most wrong about it. This protects against scales and
-    against one bad teacher among several; against a bad teacher that is alone, add the guard.
+    student's output together weigh `response` times the task's loss, all other paths together `feature` times.
+
+    The latter fade in, since untrained connectors have little to say; the former are in comparable units already, so
+    that their scale is changed fourfold at most: a teacher that says next to nothing is not blown up. Among several
+    teachers of a path each sample leaves out the one that is most wrong about it. This protects against scales and
+    against one bad teacher among several; not against a bad teacher that is alone.
 
     Args:
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
