@@ -1,10 +1,11 @@
 """CIFAR-10: resnet8 alone, with its best teacher, with three equal ones, and with `auto`.
 
-    python benchmarks/cifar10.py [--seeds 3] [--epochs 12] [--methods plain single equal auto]
+    python benchmarks/cifar10.py [--seeds 3] [--epochs 12] [--limit 10000] [--methods plain single equal auto]
 
 Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`). The teachers' answers to four views of each
-sample are computed once, into `caches/cifar10`. One line a run is appended to benchmarks/results/cifar10.jsonl; a run
-that stands there is not repeated, and one that was stopped goes on. `--table` prints the table and runs nothing.
+sample are computed once, into `--store`. With `--limit` only so many training pictures are used. One line a run is
+appended to benchmarks/results/cifar10.jsonl; a run that stands there is not repeated, and one that was stopped goes on.
+`--table` prints the table and runs nothing.
 """
 
 import argparse
@@ -31,17 +32,17 @@ METHODS: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-def command(method: str, seed: int, epochs: int, store: pathlib.Path, out: pathlib.Path) -> list[str]:
+def command(method: str, seed: int, given: argparse.Namespace, out: pathlib.Path) -> list[str]:
     """The command line of one run."""
     teachers, options = METHODS[method]
     common = ["--data", f"{SHARED}/data/cifar10", "--out", str(out), "--json"]
-    common += ["--set", f"train.epochs={epochs}", "--set", f"train.seed={seed}"]
+    common += ["--set", f"train.epochs={given.epochs}", "--set", f"train.seed={seed}", *limited(given)]
     if (out / "recipe.yaml").exists():
         return ["train" if method == "plain" else "distill", "--resume", "--out", str(out), "--json"]
     if method == "plain":
         return ["train", "--model", "cifar/resnet8", *common]
     taught = [word for name in teachers for word in ("--teacher", TEACHERS[name])]
-    cached = ["--set", "data.views=4", "--set", f"train.cache={store}", "--no-baseline"]
+    cached = ["--set", "data.views=4", "--set", f"train.cache={given.store}", "--no-baseline"]
     return ["distill", "--student", "cifar/resnet8", *taught, *common, *cached, *options]
 
 
@@ -52,11 +53,16 @@ def tutelage(arguments: list[str]) -> str:
     return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
 
 
-def fill(store: pathlib.Path, epochs: int) -> None:
+def limited(given: argparse.Namespace) -> list[str]:
+    """The option that leaves out training pictures."""
+    return [] if given.limit is None else ["--set", f"data.limit={given.limit}"]
+
+
+def fill(given: argparse.Namespace) -> None:
     """Compute the answers of all teachers; what is there is not computed again."""
     taught = [word for spec in TEACHERS.values() for word in ("--teacher", spec)]
-    given = ["--student", "cifar/resnet8", "--data", f"{SHARED}/data/cifar10", "--store", str(store)]
-    tutelage(["cache", *given, *taught, "--set", "data.views=4", "--set", f"train.epochs={epochs}"])
+    common = ["--student", "cifar/resnet8", "--data", f"{SHARED}/data/cifar10", "--store", str(given.store)]
+    tutelage(["cache", *common, *taught, "--set", "data.views=4", *limited(given)])
 
 
 def done() -> list[dict]:
@@ -64,9 +70,9 @@ def done() -> list[dict]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def table(epochs: int) -> None:
+def table(given: argparse.Namespace) -> None:
     """Mean and spread over seeds of each method."""
-    lines = [line for line in done() if line["epochs"] == epochs]
+    lines = [line for line in done() if (line["epochs"], line["limit"]) == (given.epochs, given.limit)]
     plain = {line["seed"]: line["test"] for line in lines if line["method"] == "plain"}
     for method in METHODS:
         runs = {line["seed"]: line for line in lines if line["method"] == method}
@@ -87,31 +93,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--store", type=pathlib.Path, default=pathlib.Path("caches/cifar10"))
+    parser.add_argument(
+        "--store", type=pathlib.Path, default=pathlib.Path("caches/cifar10"), help="folder of the answers"
+    )
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.table:
-        table(given.epochs)
+        table(given)
         return
     if set(given.methods) != {"plain"}:
-        fill(given.store, given.epochs)
+        fill(given)
     for seed in range(given.seeds):
         for method in given.methods:
-            if any((r["method"], r["seed"], r["epochs"]) == (method, seed, given.epochs) for r in done()):
+            key = {"method": method, "seed": seed, "epochs": given.epochs, "limit": given.limit}
+            if any(key.items() <= line.items() for line in done()):
                 continue
-            out = pathlib.Path("runs/cifar10") / f"{method}-{given.epochs}-{seed}"
-            arguments = command(method, seed, given.epochs, given.store, out)
+            out = pathlib.Path("runs/cifar10") / f"{method}-{given.limit or 'all'}-{given.epochs}-{seed}"
+            arguments = command(method, seed, given, out)
             result = json.loads(tutelage(arguments))
-            line = {"method": method, "seed": seed, "epochs": given.epochs, "test": result["student"]["test"]}
-            line |= {"validation": result["student"]["validation"]}
+            line = {**key, "test": result["student"]["test"], "validation": result["student"]["validation"]}
             line |= {"seconds_per_epoch": result["seconds"]["student"] / given.epochs, "command": " ".join(arguments)}
             line |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
             line |= {"hardware": hardware(), "versions": versions()}
             RESULTS.parent.mkdir(parents=True, exist_ok=True)
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-    table(given.epochs)
+    table(given)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 import pathlib
 
 import pytest
+
 from tutelage.cli.__main__ import main
 
 
-@pytest.fixture()
+@pytest.fixture
 def tutelage(capsys):
     """Runs a command; gives its exit code and what it printed."""
 

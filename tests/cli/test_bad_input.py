@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 
-@pytest.fixture()
+@pytest.fixture
 def refused(tutelage, teacher, tmp_path):
     """Distils with one thing wrong; gives the message, after checking that nothing was left behind."""
 
@@ -35,7 +35,11 @@ def refused(tutelage, teacher, tmp_path):
         ([], {"student": "cifar/resnet9"}, r"cifar/resnet9.*close: .*resnet"),
         ([], {"student": "nothing/at_all"}, "nothing/at_all"),
         (["--set", "paths.deep={loss: mse, student: layer9, teacher: layer3}"], {}, "layer9.*close: .*layer"),
-        (["--set", "paths.deep={loss: msse, student: layer3, teacher: layer3}"], {}, "there is no loss 'msse'; close: mse"),
+        (
+            ["--set", "paths.deep={loss: msse, student: layer3, teacher: layer3}"],
+            {},
+            "there is no loss 'msse'; close: mse",
+        ),
         (["--set", "weighting=atuo"], {}, "there is no weighting 'atuo'; close: auto"),
         (["--set", "weighting.scale={use: fixed, logts: 2}"], {}, "logts.*close: logits"),
         (["--set", "train.epohcs=3"], {}, "train: there is no key 'epohcs'; close: epochs"),
@@ -143,7 +147,7 @@ def test_a_folder_with_other_files_is_refused(refused, tmp_path):
     assert "other files" in refused(out=tmp_path / "mine")
 
 
-@pytest.fixture()
+@pytest.fixture
 def mount(tmp_path):
     """A small file system of its own; skipped where the machine does not let us mount one."""
     if shutil.which("mount") is None:
@@ -153,7 +157,9 @@ def mount(tmp_path):
     def mounted(options: str) -> pathlib.Path:
         place = tmp_path / f"mount{len(made)}"
         place.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
+        )
         if done.returncode:
             pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.decode().strip()}")
         made.append(place)

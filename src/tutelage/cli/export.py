@@ -44,11 +44,12 @@ def export(run: str | pathlib.Path, *, format: str = "onnx", model: str = "stude
     splits = build_data(recipe.data, {})
     pictures = splits.test.gather(_first(len(splits.test))).float().div(255)
     network = find(str(folder))
+    out = run / "export" if model == "student" else run / "export" / model
     parity = FORMATS[format](
-        network, run / "export", input_shape=splits.test.shape, classes=config["classes"], sample_inputs=pictures
+        network, out, input_shape=splits.test.shape, classes=config["classes"], sample_inputs=pictures
     )
     written = dataclasses.asdict(parity)
-    say(f"{run / 'export'}: {json.dumps(written, default=str)}")
+    say(f"{out}: {json.dumps(written, default=str)}")
     return written
 
 
@@ -56,5 +57,3 @@ def _first(samples: int) -> Any:
     import torch
 
     return torch.arange(min(64, samples))
-
-

@@ -27,7 +27,7 @@ def list(kind: str) -> dict[str, str]:
     if kind == "models":
         return dict.fromkeys(models.names(), "")
     if kind == "data":
-        return dict.fromkeys(data.names(), "")
+        return data.names()
     folder = "weighting" if kind == "weightings" else kind
     module = importlib.import_module(f"tutelage.{folder}")
     return {

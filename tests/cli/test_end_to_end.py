@@ -1,0 +1,207 @@
+"""The main job through the real command line: a run, its folder, its resumption, its export."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SMALL = ["--set", "data.limit=256", "--set", "data.batch_size=32", "--set", "train.log_every=3"]
+SMALL += ["--set", "train.checkpoint_every=0.0", "--set", "train.epochs=3", "--set", "train.ema=0.9"]
+CONTRAST = ["--set", "paths=[logits, pooled, contrast]"]
+
+
+def job(teacher: pathlib.Path, out: pathlib.Path) -> list[str]:
+    given = ["distill", "--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--teacher", f"again={teacher}"]
+    return [*given, "--data", "digits", "--out", str(out), *SMALL, *CONTRAST]
+
+
+@pytest.fixture(scope="module")
+def whole(teacher, tmp_path_factory) -> pathlib.Path:
+    """An uninterrupted run."""
+    from tutelage.cli.__main__ import main
+
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(job(teacher, out)) == 0
+    return out
+
+
+def start(arguments: list[str]) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "tutelage", *arguments]
+    return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def grown(folder: pathlib.Path) -> int:
+    metrics = folder / "metrics.jsonl"
+    return metrics.stat().st_size if metrics.exists() else 0
+
+
+def test_the_run_folder_holds_what_was_promised(whole):
+    names = ["recipe.yaml", "manifest.json", "metrics.jsonl", "run.log", "result.json", "report.html"]
+    names += ["evaluation.json", "evaluation.safetensors"]
+    names += ["checkpoints/last.ckpt", "checkpoints/best.ckpt"]
+    names += [f"{model}/{file}" for model in ("student", "baseline") for file in ("model.safetensors", "config.json")]
+    assert [name for name in names if not (whole / name).exists()] == []
+    result = json.loads((whole / "result.json").read_text())
+    assert result["schema"] == 1
+    assert set(result["teachers"]) == {"big", "again"}
+    assert set(result["paths"]) == {"logits", "pooled", "contrast"}
+    assert result["verdict"] in ("better", "no difference", "worse")
+    low, high = result["interval"]
+    assert low <= result["delta"] <= high
+    for key in ("validation", "test"):
+        assert 0 <= result["student"][key] <= 1
+        assert 0 <= result["baseline"][key] <= 1
+
+
+def test_the_resolved_recipe_gives_the_same_run_again(whole, tutelage, tmp_path):
+    assert tutelage("distill", whole / "recipe.yaml", "--out", tmp_path / "again")[0] == 0
+    first, second = (load_file(run / "student" / "model.safetensors") for run in (whole, tmp_path / "again"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_ten_times_it_ends_with_the_same_student_bit_for_bit(whole, teacher, tmp_path):
+    out, draw = tmp_path / "killed", random.Random(0)
+    kills = 0
+    while kills < 10:
+        resumed = (out / "recipe.yaml").exists()
+        process = start(["distill", "--resume", "--out", str(out)] if resumed else job(teacher, out))
+        size, patience = grown(out), time.monotonic() + 120
+        more = draw.randint(1, 1500)  # bytes of metrics: a few steps, an epoch, or into the baseline
+        while process.poll() is None and grown(out) < size + more and time.monotonic() < patience:
+            time.sleep(0.002)
+        if process.poll() is None:
+            time.sleep(draw.random() * 0.05)
+            process.kill()
+            kills += 1
+        _, message = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, message
+    else:
+        process = start(["distill", "--resume", "--out", str(out)])
+        _, message = process.communicate(timeout=300)
+        assert process.returncode == 0, message
+    assert kills >= 5
+    for model in ("student", "baseline"):
+        expected, found = (load_file(run / model / "model.safetensors") for run in (whole, out))
+        assert all(torch.equal(value, found[name]) for name, value in expected.items()), model
+    assert (out / "metrics.jsonl").read_text().count("\n") == (whole / "metrics.jsonl").read_text().count("\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_130_and_the_line_that_goes_on(teacher, tmp_path, tutelage, number):
+    out = tmp_path / "stopped"
+    process = start([*job(teacher, out), "--set", "train.epochs=50"])
+    patience = time.monotonic() + 120
+    while grown(out) < 300 and time.monotonic() < patience and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130, message
+    assert f"tutelage distill --out {out} --resume" in message
+    assert "Traceback" not in message
+    assert (out / "checkpoints" / "last.ckpt").exists()
+
+
+def test_the_exported_onnx_agrees_with_the_student(whole, tutelage):
+    code, printed, message = tutelage("export", whole, "--json")
+    assert code == 0, message
+    assert json.loads(printed)
+    assert (whole / "export" / "model.onnx").exists()
+    assert (whole / "export" / "parity.json").exists()
+
+
+def test_evaluate_gives_the_test_score_of_the_result(whole, tutelage):
+    code, printed, message = tutelage("evaluate", whole, "--data", "digits", "--json")
+    assert code == 0, message
+    expected = json.loads((whole / "result.json").read_text())["student"]["test"]
+    assert json.loads(printed)["accuracy"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_dry_run_prints_the_pairing_and_writes_nothing(teacher, tutelage, tmp_path):
+    code, _, message = tutelage(*job(teacher, tmp_path / "dry"), "--dry-run")
+    assert code == 0
+    assert "linear:input" in message
+    assert not (tmp_path / "dry").exists()
+
+
+def test_check_scores_the_teachers_and_trains_nothing(teacher, tutelage):
+    given = ["--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", "--json"]
+    code, printed, _ = tutelage("check", *given)
+    assert code == 0
+    found = json.loads(printed)
+    assert found["teachers"]["big"]["validation"] > 0.5
+    assert {row["path"] for row in found["pairing"]} == {"logits", "pooled"}
+
+
+def test_inspect_lists_taps_with_shapes_and_strides(tutelage):
+    code, printed, _ = tutelage("inspect", "cifar/resnet8", "--input", "3x32x32", "--json")
+    assert code == 0
+    rows = {row["tap"]: row for row in json.loads(printed)}
+    assert rows["layer3"]["shape"] == [64, 8, 8]
+    assert rows["layer3"]["stride"] == 4
+
+
+@pytest.mark.parametrize("kind", ["losses", "weightings", "schemes", "connectors", "tasks", "models", "data"])
+def test_list_names_the_parts_with_a_line_about_each(tutelage, kind):
+    code, printed, _ = tutelage("list", kind, "--json")
+    assert code == 0
+    found = json.loads(printed)
+    assert found
+    assert kind == "models" or all(found.values())
+
+
+def test_several_seeds_enter_the_interval(teacher, tutelage, tmp_path):
+    options = ["--seeds", "2", "--set", "data.limit=128", "--set", "data.batch_size=64", "--set", "train.epochs=1"]
+    given = ["--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits"]
+    code, printed, message = tutelage("distill", *given, "--out", tmp_path / "two", *options, "--json")
+    assert code == 0, message
+    assert json.loads(printed)["seeds"] == 2
+    seeds = json.loads((tmp_path / "two" / "evaluation.json").read_text())["seeds"]
+    assert [line["seed"] for line in seeds] == [0, 1]
+
+
+def test_from_python_a_live_module_and_a_data_set_of_ones_own(teacher, tmp_path):
+    import tutelage as tu
+
+    digits = tu.data.open_data("digits")
+    own = [(digits.train.gather(torch.tensor([i]))[0], int(digits.train.labels[i])) for i in range(300)]
+
+    class Own(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(own)
+
+        def __getitem__(self, i):
+            return own[i]
+
+    student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
+    run = tu.distill(
+        student=student,
+        teachers={"big": str(teacher)},
+        data=Own(),
+        out=tmp_path / "own",
+        train={"epochs": 2},
+        assignments=["data.batch_size=32"],
+        paths=["logits"],
+    )
+    assert run.verdict in ("better", "no difference", "worse")
+    assert run.student(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_help_names_every_command_and_no_other():
+    done = subprocess.run([sys.executable, "-m", "tutelage", "--help"], capture_output=True, text=True, check=True)
+    for command in ("demo", "distill", "train", "check", "inspect", "evaluate", "export", "report", "list", "doctor"):
+        assert f"\n  {command} " in done.stdout
+    assert "bench" not in done.stdout

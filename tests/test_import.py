@@ -1,0 +1,56 @@
+"""The front door: what it shows, and what it costs to open."""
+
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tutelage
+
+HEAVY = (
+    "lightning",
+    "typer",
+    "pydantic",
+    "timm",
+    "torchvision",
+    "transformers",
+    "torchmetrics",
+    "plotly",
+    "onnx",
+    "yaml",
+)
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_every_public_name_is_there_and_nothing_else_is_promised():
+    assert sorted(tutelage.__all__) == sorted(set(tutelage.__all__))
+    assert len(tutelage.__all__) <= 25
+    for name in tutelage.__all__:
+        assert getattr(tutelage, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'distil'"):
+        tutelage.distil
+
+
+def test_a_distiller_in_a_plain_loop_imports_nothing_heavy():
+    code = f"""
+import sys, runpy
+runpy.run_path("examples/plain_loop.py")
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    assert python(code).splitlines()[-1] == "[]"
+
+
+def test_importing_takes_at_most_a_third_longer_than_torch():
+    def seconds(module: str) -> float:
+        began = time.perf_counter()
+        python(f"import {module}")
+        return time.perf_counter() - began
+
+    seconds("torch")
+    ratios = [seconds("torch, tutelage") / seconds("torch") for _ in range(5)]
+    assert statistics.median(ratios) <= 1.3
