@@ -177,6 +177,15 @@ def table(lines: list[dict[str, object]]) -> None:
             print("| " + " | ".join(cells) + " |")
 
 
+def stored(path: pathlib.Path) -> list[dict[str, object]]:
+    """The lines of an earlier call; a torn last one is cut off."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
 def main() -> None:
     """Do what is missing, then print all there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,8 +195,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    stored = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
-    lines = [json.loads(line) for line in stored if line.endswith("}")]
+    lines = stored(given.out)
     done = {(line["student"], line["baseline"], line["split"]) for line in lines}
     for split in range(given.splits):
         for names in [*((name, name) for name in KINDS), *PLANTED]:

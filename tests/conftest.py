@@ -16,7 +16,7 @@ def _same_draws_in_every_test():
     torch.manual_seed(0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def shared() -> pathlib.Path:
     """The folder of real data, weights and conformance vectors; the test is skipped where there is none."""
     if not (SHARED / "README.md").exists():

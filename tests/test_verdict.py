@@ -144,7 +144,8 @@ def test_blocks_of_unequal_size_keep_the_mean_over_samples():
     blocks = torch.tensor([7] * 30 + [3] * 20 + list(range(10, 20)))
     outcome = judge(a, b, blocks=blocks)
     assert outcome.delta == pytest.approx(float((a - b).mean()), rel=1e-5)
-    assert outcome.interval[0] < outcome.delta < outcome.interval[1]
+    moved = judge(a + 1, b, blocks=blocks)
+    assert moved.interval == pytest.approx([end + 1 for end in outcome.interval], rel=1e-5)
 
 
 def test_with_one_seed_a_gain_in_two_classes_is_not_a_gain():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tutelage.errors import RecipeError, UnknownName
 from tutelage.recipe import catalogue
 
@@ -14,7 +15,9 @@ def test_a_misspelt_part_is_refused_with_the_closest_names(folder, name, close):
 
 def test_a_part_gets_its_options_and_keeps_its_signature():
     loss = catalogue.made("losses", {"use": "kl", "temperature": 2.0}, where="paths.logits.loss")
-    assert torch.allclose(loss(torch.eye(3), torch.zeros(3, 3)), loss.func(torch.eye(3), torch.zeros(3, 3), temperature=2.0))
+    assert torch.allclose(
+        loss(torch.eye(3), torch.zeros(3, 3)), loss.func(torch.eye(3), torch.zeros(3, 3), temperature=2.0)
+    )
 
 
 def test_what_a_path_passes_is_no_option():

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+
 from tutelage.errors import RecipeError, UnknownName
 from tutelage.recipe import schema
 

@@ -32,9 +32,7 @@ class Settings:
         cache: ``auto`` keeps the teachers' answers to a few views of each sample on disk where that saves forwards
             (in the run folder); ``live`` never does; anything else is the folder of a store, filled where it lacks.
         workers: Processes that decode pictures; 0 for none. In-memory data needs none.
-        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` …, as Lightning names them.
-        devices: How many devices.
-        nodes: How many machines.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` …, as Lightning names them; one device.
     """
 
     epochs: int = 30
@@ -56,8 +54,6 @@ class Settings:
     cache: str = "auto"
     workers: int = 0
     accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -81,6 +77,4 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("patience", 1, 1e6),
     ("log_every", 1, 1e9),
     ("workers", 0, 1024),
-    ("devices", 1, 4096),
-    ("nodes", 1, 1e5),
 )

@@ -15,6 +15,7 @@ from torch import nn
 
 from tutelage.errors import RunError
 from tutelage.schemes.base import Stage
+
 from .callbacks import Checkpoints, Metrics, Progress
 from .hardware import computes_bf16
 from .journal import Journal
@@ -69,7 +70,7 @@ def train_stage(
     module = StageModule(Stage(**{**stage.__dict__, "name": name}), settings, loader, selection)
     if settings.channels_last:
         for pupil in stage.pupils.values():
-            pupil.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            pupil.student.to(memory_format=torch.channels_last)
     kept = folder / "stages" / name
     try:
         if not (kept / "done.json").exists():
@@ -82,11 +83,11 @@ def train_stage(
         ) from error
     module.load_state_dict(load_checkpoint(kept / "best.ckpt")["state_dict"])
     done = json.loads((kept / "done.json").read_text(encoding="utf-8"))
-    for pupil, distiller in stage.pupils.items():
-        if pupil in module.averages:
-            distiller.student.load_state_dict(module.student(pupil).state_dict())
+    for name_, distiller in stage.pupils.items():
+        if name_ in module.averages:
+            distiller.student.load_state_dict(module.student(name_).state_dict())
         # The layout that training liked is nobody else's business.
-        distiller.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        distiller.student.to(memory_format=torch.contiguous_format)
     return Trained(done["history"], done["best_epoch"], done["seconds"], done["steps"])
 
 
@@ -106,7 +107,7 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
     checkpoint = load_checkpoint(last) if last.exists() else None
     if checkpoint is not None and checkpoint["tutelage"]["stage"] != name:
         checkpoint = None
-    progress = checkpoint["tutelage"] if checkpoint else {"seconds": 0.0, "step": 0, "history": []}
+    progress: dict[str, Any] = checkpoint["tutelage"] if checkpoint else {"seconds": 0.0, "step": 0, "history": []}
     if checkpoint is not None:
         journal.cut(progress["sizes"])
         journal.say(f"  {name}: resumed at step {progress['step']} of {module.steps}")
@@ -126,8 +127,7 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         trainer = pl.Trainer(
             accelerator=settings.accelerator,
-            devices=settings.devices,
-            num_nodes=settings.nodes,
+            devices=1,
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             max_epochs=epochs,
             reload_dataloaders_every_n_epochs=1,

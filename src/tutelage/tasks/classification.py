@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tutelage.errors import DataError, MissingExtra
 from tutelage.ledger import BASE, Batch, Outputs
+
 from .base import Task
 
 
@@ -54,9 +55,7 @@ class Classification(Task):
     def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy; with unlabelled samples, scaled so that the batch mean is the mean over the labelled."""
         target = batch.target.clamp(min=0)
-        loss = F.cross_entropy(
-            outputs[""].float(), target, reduction="none", label_smoothing=self.label_smoothing
-        )
+        loss = F.cross_entropy(outputs[""].float(), target, reduction="none", label_smoothing=self.label_smoothing)
         valid = batch.labelled.to(loss.dtype)
         return {BASE: loss * valid / valid.mean().clamp(min=1 / len(valid))}
 

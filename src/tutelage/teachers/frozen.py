@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tutelage.ledger import Batch, Outputs, Spec
 from tutelage.taps import Taps, head
+
 from .base import Teacher
 
 
