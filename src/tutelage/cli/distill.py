@@ -138,7 +138,7 @@ def announce(prepared: Prepared, result: Mapping[str, Any], out: pathlib.Path) -
         say(f"  baseline {'':<13} {scores}")
         say(f"verdict: {result['verdict']} ({metric} {result['delta']:+.4f}, 95% interval {low:+.4f} to {high:+.4f})")
         say(f"  {result['verdict_method']}")
-        if result["gap_closed"] is not None:
+        if (result["gap_closed"] or 0) > 0:
             say(f"  {result['gap_closed']:.0%} of the gap to the best teacher was closed (validation)")
         if result["shipped"] == "baseline":
             say("  the baseline is better on validation: take baseline/ instead of student/")
