@@ -1,5 +1,7 @@
 # What people and CI call. Both `make demo` and `make test` set up .venv when it is missing.
 PYTHON ?= python3
+# The newest versions the tests have run with; the package itself asks for no upper bound.
+TORCH ?= "torch>=2.9,<2.15" "torchvision>=0.24,<0.30"
 VENV := .venv
 BIN := $(VENV)/bin
 # Two threads on a busy two-core machine can be many times slower than one.
@@ -9,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch>=2.9" torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@
 
