@@ -7,7 +7,7 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from tutelage.data import Loader, names, open_data
-from tutelage.errors import DataError
+from tutelage.errors import DataError, InputError
 
 
 class Pairs(Dataset):
@@ -253,11 +253,11 @@ def test_nothing_is_imported_without_leave(tmp_path: pathlib.Path, monkeypatch):
         "def build():\n    return TensorDataset(torch.rand(20, 1, 4, 4), torch.arange(20) % 2)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DataError, match=r"--allow-import mydata_for_test"):
+    with pytest.raises(InputError, match=r"--allow-import mydata_for_test"):
         open_data("mydata_for_test:build")
     splits = open_data("mydata_for_test:build", allow_import=["mydata_for_test"])
     assert splits.guess.startswith("mydata_for_test:build: your own data set, 2 classes, 20 pictures")
-    with pytest.raises(DataError, match=r"expected to find mydata_for_test:nothing"):
+    with pytest.raises(InputError, match=r"mydata_for_test has no 'nothing'"):
         open_data("mydata_for_test:nothing", allow_import=["mydata_for_test"])
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tutelage.errors import RecipeError, UnknownName
+from tutelage.errors import InputError, UnknownName
 from tutelage.recipe import catalogue
 
 
@@ -26,7 +26,7 @@ def test_what_a_path_passes_is_no_option():
 
 
 def test_a_foreign_part_is_imported_only_from_a_package_that_was_allowed():
-    with pytest.raises(RecipeError, match="--allow-import json"):
+    with pytest.raises(InputError, match="--allow-import json"):
         catalogue.part("losses", "json:loads", where="paths.logits.loss")
     assert catalogue.part("losses", "json:loads", allow_import=["json"])("1") == 1
 

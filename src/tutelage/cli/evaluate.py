@@ -4,16 +4,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
 from tutelage.data import Loader, open_data
 from tutelage.engine.evaluate import answer, describe_answers
 from tutelage.errors import InputError
-from tutelage.models import find
-from tutelage.models import parse as parse_model
 from tutelage.tasks import Classification
 
-from .prepare import say
+from .prepare import open_model, say
 
 
 def evaluate(
@@ -46,18 +42,7 @@ def evaluate(
     splits = open_data(str(data) if isinstance(data, str | pathlib.Path) else data, image_size=image_size, seed=seed)
     say(splits.guess)
     part = getattr(splits, split)
-    weights = None
-    if not isinstance(model, nn.Module):
-        named = parse_model(str(model))
-        model, weights = named.source, named.weights
-    network = find(
-        model,
-        num_classes=len(splits.classes),
-        in_channels=part.shape[0],
-        input_size=part.shape[1:],
-        weights=weights,
-        allow_import=allow_import,
-    )
+    network = open_model(model, shape=part.shape, classes=len(splits.classes), allow_import=allow_import)
     task = Classification(splits.classes)
     loader = Loader(part, batch_size=512, seed=0, augment=None, shuffle=False, drop_last=False)
     said = answer(network, task, loader)

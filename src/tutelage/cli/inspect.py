@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from tutelage.errors import InputError
-from tutelage.models import find, macs, parameters
-from tutelage.models import parse as parse_model
+from tutelage.models import macs, parameters
 from tutelage.taps import survey
 from tutelage.tasks import Classification
 
-from .prepare import say
+from .prepare import open_model, say
 
 
 def inspect(
@@ -33,18 +31,7 @@ def inspect(
         InputError: The shape cannot be read, or the model cannot be built.
     """
     shape = parse_shape(input)
-    weights = None
-    if not isinstance(model, nn.Module):
-        named = parse_model(str(model))
-        model, weights = named.source, named.weights
-    network = find(
-        model,
-        num_classes=classes,
-        in_channels=shape[0],
-        input_size=shape[1:],
-        weights=weights,
-        allow_import=allow_import,
-    )
+    network = open_model(model, shape=shape, classes=classes, allow_import=allow_import)
     task = Classification(classes)
     batch = task.unpack((torch.zeros(2, *shape), torch.zeros(2, dtype=torch.long)))
     sites = survey(network, lambda: task.call(network, batch))

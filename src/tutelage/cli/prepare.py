@@ -16,6 +16,7 @@ from tutelage.data import Splits
 from tutelage.engine.examine import Examined, examine
 from tutelage.errors import RecipeError
 from tutelage.ledger import Batch
+from tutelage.models import find
 from tutelage.models import parse as parse_model
 from tutelage.recipe import catalogue, schema
 from tutelage.recipe.build import (
@@ -236,6 +237,22 @@ def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
         for name, spec in recipe.paths.items():
             bare = spec.model_copy(update={"connector": None}) if spec.connector == "auto" else spec
             build_path(name, bare, allow_import)
+
+
+def open_model(model: Any, *, shape: tuple[int, int, int], classes: int, allow_import: Sequence[str]) -> nn.Module:
+    """A network from what stands on the command line: MODEL[@WEIGHTS], a run folder, or a module."""
+    weights = None
+    if not isinstance(model, nn.Module):
+        named = parse_model(str(model))
+        model, weights = named.source, named.weights
+    return find(
+        model,
+        num_classes=classes,
+        in_channels=shape[0],
+        input_size=shape[1:],
+        weights=weights,
+        allow_import=allow_import,
+    )
 
 
 def say(text: str) -> None:

@@ -1,6 +1,5 @@
 """Open a data set for classification: recognise it, check it, cut it into slices that share no sample."""
 
-import importlib
 import os
 import pathlib
 import re
@@ -12,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tutelage.errors import DataError
+from tutelage.foreign import load
 
 from .cut import stratified
 from .digits import digits
@@ -109,7 +109,7 @@ def _find(
     if written.startswith(PREFIX):
         return torchvision_set(written, root, **options)
     if re.fullmatch(r"\w+(\.\w+)*:\w+", written):
-        return own(_imported(written, allow_import), name=written, **options)
+        return own(load(written, allow_import, where="data")(), name=written, **options)
     raise DataError(f"expected a folder that exists, or one of {', '.join(names())}; found {written!r}.")
 
 
@@ -135,20 +135,6 @@ def _contents(path: pathlib.Path) -> str:
     kinds = Counter(entry.suffix or "no suffix" for entry in path.rglob("*") if entry.is_file())
     told = [f"{count:,} files {kind}" for kind, count in kinds.most_common(4)] or ["no files"]
     return ", ".join(told) + (f" and the folders {', '.join(folders[:6])}" if folders else "")
-
-
-def _imported(written: str, allow_import: Sequence[str]) -> Any:
-    module, name = written.split(":")
-    package = module.split(".")[0]
-    if package not in allow_import:
-        raise DataError(
-            f"expected leave to import {package!r} for {written}, found "
-            f"{', '.join(map(repr, allow_import)) or 'none'}. Allow it with --allow-import {package}."
-        )
-    try:
-        return getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as error:
-        raise DataError(f"expected to find {written}: {error}.") from error
 
 
 def _refuse_one_class(found: Source) -> None:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tutelage import foreign
 from tutelage.errors import RecipeError, UnknownName, close_names
 
 FOLDERS = ("losses", "weighting", "schemes", "connectors", "tasks")
@@ -34,34 +35,19 @@ def part(folder: str, name: str, *, allow_import: Sequence[str] = (), where: str
 
     Raises:
         UnknownName: There is no such part.
-        RecipeError: The part's package was not allowed.
+        InputError: The part's package was not allowed.
 
     Example:
         >>> part("losses", "kl").__name__
         'kl'
     """
     if ":" in name:
-        return imported(name, allow_import, where)
+        foreign_part: Callable[..., Any] = foreign.load(name, allow_import, where=where)
+        return foreign_part
     known = names(folder)
     if name.lower() not in known:
         raise UnknownName(f"{where or folder}: there is no {_one(folder)} {name!r}; {close_names(name, known)}.")
     found: Callable[..., Any] = getattr(importlib.import_module(f"tutelage.{folder}"), known[name.lower()])
-    return found
-
-
-def imported(name: str, allow_import: Sequence[str], where: str = "") -> Callable[..., Any]:
-    """``package.module:name`` from a package that was allowed."""
-    module, _, attribute = name.partition(":")
-    package = module.partition(".")[0]
-    if package not in allow_import:
-        raise RecipeError(
-            f"{where}: {name!r} would import the package {package!r}, which was not allowed. "
-            f"If you trust it, add --allow-import {package}."
-        )
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownName(f"{where}: {name!r} cannot be imported: {error}.") from error
     return found
 
 

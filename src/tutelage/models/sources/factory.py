@@ -1,13 +1,13 @@
 """``package.module:factory``: the user's own function or class, from a package the user allows."""
 
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from tutelage.errors import InputError, ModelError, UnknownName, close_names
+from tutelage.errors import ModelError
+from tutelage.foreign import load
 
 
 def build(name: str, arguments: Mapping[str, Any], *, allow_import: Sequence[str]) -> nn.Module:
@@ -35,25 +35,3 @@ def accepted(name: str, wishes: Mapping[str, Any], *, allow_import: Sequence[str
     """Those of `wishes` that the factory has a parameter for."""
     known = inspect.signature(load(name, allow_import)).parameters
     return {key: value for key, value in wishes.items() if key in known and value is not None}
-
-
-def load(name: str, allow_import: Sequence[str]) -> Any:
-    """The factory itself; nothing is imported unless its top package is in `allow_import`."""
-    module_name, _, path = name.partition(":")
-    package = module_name.partition(".")[0]
-    if package not in allow_import:
-        raise InputError(
-            f"{name} is code of the package {package!r}, which is not imported unless you say so: "
-            f"--allow-import {package}"
-        )
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise InputError(f"there is no module {error.name!r} to import (for {name}).") from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            raise UnknownName(f"{module_name} has no {path!r}. {close_names(part, vars(found))}")
-        found = getattr(found, part)
-    return found
