@@ -1,9 +1,7 @@
-"""The front door: what it shows, and what it costs to open."""
+"""The front door: what it shows, and what it does not load."""
 
-import statistics
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -45,12 +43,6 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert python(code).splitlines()[-1] == "[]"
 
 
-def test_importing_takes_at_most_a_third_longer_than_torch():
-    def seconds(module: str) -> float:
-        began = time.perf_counter()
-        python(f"import {module}")
-        return time.perf_counter() - began
-
-    seconds("torch")
-    ratios = [seconds("torch, tutelage") / seconds("torch") for _ in range(5)]
-    assert statistics.median(ratios) <= 1.3
+def test_importing_loads_nothing_until_a_name_is_used():
+    assert python("import sys, tutelage; print('torch' in sys.modules)").strip() == "False"
+    assert python("import sys, tutelage; tutelage.losses.kl; print('torch' in sys.modules)").strip() == "True"
