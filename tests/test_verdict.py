@@ -148,6 +148,15 @@ def test_blocks_of_unequal_size_keep_the_mean_over_samples():
     assert moved.interval == pytest.approx([end + 1 for end in outcome.interval], rel=1e-5)
 
 
+@pytest.mark.parametrize(("spread", "expected"), [(0.35, "no difference"), (0.29, "better")])
+def test_several_seeds_must_be_clear_at_97_percent(spread, expected):
+    """Three deltas 1 - d, 1, 1 + d are clear of 0 at 95% where d < 0.403, at 97% where d < 0.307."""
+    student = torch.tensor([1 - spread, 1.0, 1 + spread])[:, None].expand(3, 50)
+    outcome = judge(student, torch.zeros(3, 50))
+    assert outcome.interval[0] > 0
+    assert outcome.verdict == expected
+
+
 def test_with_one_seed_a_gain_in_two_classes_is_not_a_gain():
     """Nets that differ only by seed favour different classes; the same gain, spread over all, counts."""
     wanted = torch.arange(2000) % 10
@@ -179,20 +188,20 @@ def test_students_t_agrees_with_scipy(level, freedom):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "spread", "most"),
-    [(1, 0.0, 0.03), (2, 0.0, 0.03), (2, 0.02, 0.07), (3, 0.02, 0.07), (5, 0.0, 0.03), (5, 0.02, 0.07)],
+    ("seeds", "spread"),
+    [(1, 0.0), (2, 0.0), (2, 0.4), (3, 0.4), (5, 0.0), (5, 0.4)],
 )
-def test_equal_nets_are_rarely_told_apart(seeds, spread, most):
+def test_equal_nets_are_rarely_told_apart(seeds, spread):
     """Nets of one kind: each sample has its own difficulty, each seed its own luck (`spread`)."""
     samples, trials, called = 400, 200, 0
     for _ in range(trials):
         difficulty = torch.randn(1, samples) - 1.0
         pair = [
-            (difficulty + 0.5 * torch.randn(seeds, samples) + spread * 20 * torch.randn(seeds, 1) < 0).float()
+            (difficulty + 0.5 * torch.randn(seeds, samples) + spread * torch.randn(seeds, 1) < 0).float()
             for _ in range(2)
         ]
         called += judge(*pair, groups=classes(samples), resamples=500).verdict != "no difference"
-    assert called / trials <= most
+    assert called / trials <= 0.05
 
 
 def test_scores_may_be_bool_half_or_whole_numbers():

@@ -21,11 +21,14 @@ FEWEST_UNITS = 6
 FEWEST_GROUPS = 5
 """Fewer classes say too little about the spread between classes."""
 
-ALLOWANCE = 2.5
-"""How many times over one seed must clear its interval where there are no classes to look at."""
+LEVEL = 0.97
+"""The level at which a difference over several seeds must be clear."""
 
 ONE_SEED_LEVEL = 0.98
-"""The level at which one seed must be clear, from sample to sample and from class to class."""
+"""The same for one seed, from sample to sample and from class to class."""
+
+ALLOWANCE = 2.5
+"""How many 95% half-widths one seed must clear where there are no classes to look at."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ def judge(
     """Compare a student with its matched baseline on the same test samples.
 
     The interval is a paired bootstrap over samples for one seed; for 2 to 4 seeds a t-interval on the seeds'
-    deltas plus the sampling error; for 5 or more a bootstrap over seeds and over samples. The verdict is *better*
-    or *worse* where the interval leaves out 0 and at least six samples (or blocks) differ. One seed shows nothing
-    of the spread between seeds, so there the difference must also be clear at 98% from sample to sample and from
-    class to class, or, without at least five `groups`, clear its 95% interval two and a half times over.
+    deltas plus the sampling error; for 5 or more a bootstrap over seeds and over samples. *Better* and *worse* ask
+    for more than an interval without 0, so that two nets that differ only by seed are told apart in fewer than 5% of
+    cases: several seeds must be clear at 97%. One seed shows nothing of the spread between seeds: there the difference
+    must be clear at 98% from sample to sample and from class to class, or, without at least five `groups`, clear its
+    interval two and a half times over. Always, at least six samples (or blocks) must differ.
 
     Args:
         student: Score of each sample under each seed, ``[S, N]``: 1 and 0 for right and wrong, dB, ...
@@ -98,11 +102,10 @@ def judge(
     seeds, samples = difference.shape
     per_sample, per_seed = difference.mean(dim=0), difference.mean(dim=1)
     units = _totals(per_sample, torch.arange(samples) if blocks is None else blocks)
+    classes = None if groups is None else _totals(per_sample, groups)
     delta = _mean(units).item()
     low, high = _interval(per_seed, units, torch.Generator().manual_seed(seed), resamples)
-    clear = (delta + low > 0 or delta + high < 0) and int(units[0].count_nonzero()) >= FEWEST_UNITS
-    if seeds == 1:
-        clear = clear and _clear_with_one_seed(delta, units, None if groups is None else _totals(per_sample, groups))
+    clear = (delta + low > 0 or delta + high < 0) and abs(delta) > _margin(per_seed, units, classes)
     word: Word = "no difference"
     if clear:
         word = "better" if (delta > 0) is higher_is_better else "worse"
@@ -187,11 +190,10 @@ def _mean(units: Totals) -> Tensor:
 
 
 def _interval(per_seed: Tensor, units: Totals, draws: torch.Generator, resamples: int) -> tuple[float, float]:
-    """The two ends, relative to the mean difference."""
+    """The two ends at 95%, relative to the mean difference."""
     seeds = len(per_seed)
     if 1 < seeds < 5:
-        between = _student_t(0.95, seeds - 1) * per_seed.std().item() / math.sqrt(seeds)
-        reach = math.hypot(between, _normal(0.95) * _standard_error(units))
+        reach = _half_width(per_seed, units, 0.95)
         return -reach, reach
     deviations = _bootstrap(units, draws, resamples)
     if seeds > 1:
@@ -201,12 +203,23 @@ def _interval(per_seed: Tensor, units: Totals, draws: torch.Generator, resamples
     return low, high
 
 
-def _clear_with_one_seed(delta: float, units: Totals, groups: Totals | None) -> bool:
+def _margin(per_seed: Tensor, units: Totals, classes: Totals | None) -> float:
+    """What the mean difference must exceed to be called one."""
+    if int(units[0].count_nonzero()) < FEWEST_UNITS:
+        return math.inf
+    if len(per_seed) > 1:
+        return _half_width(per_seed, units, LEVEL)
     error = _standard_error(units)
-    if groups is None or len(groups[0]) < FEWEST_GROUPS:
-        return abs(delta) > ALLOWANCE * _normal(0.95) * error
-    by_class = _student_t(ONE_SEED_LEVEL, len(groups[0]) - 1) * _standard_error(groups)
-    return abs(delta) > max(by_class, _normal(ONE_SEED_LEVEL) * error)
+    if classes is None or len(classes[0]) < FEWEST_GROUPS:
+        return ALLOWANCE * _normal(0.95) * error
+    by_class = _student_t(ONE_SEED_LEVEL, len(classes[0]) - 1) * _standard_error(classes)
+    return max(by_class, _normal(ONE_SEED_LEVEL) * error)
+
+
+def _half_width(per_seed: Tensor, units: Totals, level: float) -> float:
+    """A t-interval on the deltas of the seeds and a normal one over samples, added in square."""
+    between = _student_t(level, len(per_seed) - 1) * per_seed.std().item() / math.sqrt(len(per_seed))
+    return math.hypot(between, _normal(level) * _standard_error(units))
 
 
 def _bootstrap(units: Totals, draws: torch.Generator, resamples: int) -> Tensor:
@@ -265,7 +278,7 @@ def _method(seeds: int, units: str) -> str:
         )
     if seeds < 5:
         return (
-            f"The 95% interval covers the spread between {seeds} seeds (t-interval on their deltas) and the "
-            f"sampling error over {units}."
+            f"The 95% interval covers the spread between {seeds} seeds (t-interval on their deltas) and the sampling "
+            f"error over {units}; the verdict asks for {LEVEL:.0%}."
         )
-    return f"The 95% interval is a bootstrap over {seeds} seeds and over {units}."
+    return f"The 95% interval is a bootstrap over {seeds} seeds and over {units}; the verdict asks for {LEVEL:.0%}."
