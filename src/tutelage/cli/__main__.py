@@ -40,7 +40,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="key.sub=value of the recipe; may be repeated.", show_default=False)
 ]
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", help="How many seeds; 5 or more for a firm verdict.", show_default=False)
+    int | None, typer.Option("--seeds", help="How many seeds; 3 or more for a firm verdict.", show_default=False)
 ]
 NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Do not train the matched baseline: no verdict.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
