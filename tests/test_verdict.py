@@ -168,6 +168,16 @@ def test_with_one_seed_a_gain_in_two_classes_is_not_a_gain():
     assert [outcome.verdict for outcome in outcomes] == ["no difference", "better"]
 
 
+def test_with_one_seed_a_gain_equal_in_all_classes_must_still_be_clear_from_sample_to_sample():
+    """45 samples differ, 30 for the student: 2.24 standard errors, more than 95% ask for and less than 98%."""
+    student, baseline = torch.zeros(1, 1000), torch.zeros(1, 1000)
+    student[0, :30] = 1
+    baseline[0, 30:45] = 1
+    outcome = judge(student, baseline, groups=classes(1000, 5))
+    assert outcome.interval[0] > 0
+    assert outcome.verdict == "no difference"
+
+
 @pytest.mark.parametrize(("fixed", "expected"), [(15, "no difference"), (80, "better")])
 def test_with_one_seed_and_no_classes_the_interval_must_be_cleared_by_far(fixed, expected):
     baseline = (torch.arange(1000) >= 100).float()[None]
