@@ -205,14 +205,13 @@ def prepare(
         say(f"  {note}")
     task = build_task(recipe, splits.classes, allow_import)
     shape, classes = splits.train.shape, len(splits.classes)
-    build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
+    loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
     student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
     teachers = {
         # A teacher brings its own number of classes, which is compared when it is examined.
         name: build_model(name, spec, shape, classes, live, allow_import)
         for name, spec in recipe.teachers.items()
     }
-    loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
     example = task.unpack(loader.batch(0, 0))
     two: dict[str, Any] = {k: v[:2] for k, v in example.__dict__.items() if isinstance(v, torch.Tensor)}
     small = dataclasses.replace(example, **two)
