@@ -39,3 +39,18 @@ def test_the_classes_and_the_parity_lie_beside_it(exported):
     assert json.loads((folder / "parity.json").read_text())["model.pt2"]["samples"] == 7
     assert (parity.file, parity.agreement) == ("model.pt2", 1.0)
     assert b'.py"' not in (folder / "model.pt2").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_network_of_timm_says_the_same_alone_and_in_a_batch(tmp_path):
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("mobilenetv3_small_050", num_classes=10).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # untrained nets answer the same to every picture
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    pictures = torch.rand(5, 3, 64, 64)
+    assert to_pt2(model, tmp_path, input_shape=(3, 64, 64), sample_inputs=pictures).agreement == 1
+    again = torch.export.load(tmp_path / "model.pt2").module()
+    with torch.no_grad():
+        for batch in (pictures[:1], pictures):
+            assert torch.equal(again(batch).argmax(1), model(batch).argmax(1))
