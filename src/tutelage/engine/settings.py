@@ -24,7 +24,7 @@ class Settings:
         weighting_lr: Learning rate of learned weights of paths, which follow no schedule.
         ema: Decay of an exponential moving average of the student, which is then validated and shipped; None for none.
         patience: Epochs without a better validation metric after which training stops; None for never.
-        precision: ``auto`` is bf16 where the hardware computes it natively, else float32.
+        precision: ``auto`` is bf16 where the hardware gains by it (GPUs that have it, CPUs with AMX), else float32.
         channels_last: Memory layout of pictures and convolutions; None: yes for convolutional networks.
         seed: Of initial weights, order of samples and augmentation; further seeds count up from it.
         log_every: Steps between two lines of metrics.jsonl.
