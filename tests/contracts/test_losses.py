@@ -13,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutelage import losses
+from tutelage.losses.together import hears_together
 
 _spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
 inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
@@ -134,6 +135,16 @@ def test_a_permuted_batch_gives_permuted_values(name):
 
 
 @every_loss
+def test_several_teachers_in_one_call_give_what_each_gives_alone(name):
+    case = Case(name)
+    if not hears_together(case.loss):
+        pytest.skip("called once a teacher")
+    teachers = torch.stack([case.teacher, case.teacher.flip(0), 2 * case.teacher])
+    at_once = torch.func.vmap(lambda teacher: case(teacher=teacher))(teachers)
+    assert_close(at_once, torch.stack([case(teacher=teacher) for teacher in teachers]))
+
+
+@every_loss
 def test_memory_layout_does_not_matter(name):
     case = Case(name)
     strided = torch.stack([case.student, -case.student], dim=-1)[..., 0]
@@ -173,7 +184,7 @@ def test_options_are_keywords_with_defaults(name):
 
 def test_the_list_is_exact():
     assert sorted(losses.__all__, key=str.lower) == sorted(set(losses.__all__), key=str.lower)
-    files = {f.stem for f in pathlib.Path(losses.__file__).parent.glob("[a-z]*.py")} - {"precision"}
+    files = {f.stem for f in pathlib.Path(losses.__file__).parent.glob("[a-z]*.py")} - {"precision", "together"}
     assert {name.lower() for name in losses.__all__} == files
 
 

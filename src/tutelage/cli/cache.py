@@ -147,7 +147,7 @@ def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("t
     """What a run asks a store for: all teachers at all taps its paths read."""
     train = prepared.recipe.train
     taps = _taps(prepared)
-    teachers = {name: Frozen(network) for name, network in prepared.teachers.items()}
+    teachers = {name: Frozen(network, compile=train.compile) for name, network in prepared.teachers.items()}
     for name, teacher in teachers.items():
         teacher.bind(Spec(call=prepared.task.call, taps=taps, classes=prepared.task.classes), name)
     slices: dict[str, Any] = {}
