@@ -1,6 +1,6 @@
 """CIFAR-10: resnet8 alone, with its best teacher, with three equal ones, and with `auto`.
 
-    python benchmarks/cifar10.py [--seeds 3] [--epochs 12] [--limit 10000] [--methods plain single equal auto] [--compile]
+    python benchmarks/cifar10.py [--seeds 3] [--epochs 12] [--limit 10000] [--methods plain auto …] [--compile]
 
 Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`). The teachers' answers to four views of each
 sample are computed once, into `--store`. With `--limit` only so many training pictures are used. One line a run is

@@ -134,6 +134,19 @@ def fill(prepared: Prepared, tell: Callable[[str], None]) -> Prepared:
     return dataclasses.replace(prepared, records=records, answering=time.perf_counter() - began)
 
 
+def tested(prepared: Prepared, tell: Callable[[str], None]) -> Mapping[str, Record]:
+    """The teachers' answers to the test split, kept for the next run beside a store that runs share.
+
+    In a store of their own: samples of the test split are numbered from 0 again.
+    """
+    if prepared.store is None or prepared.recipe.train.cache == "auto":
+        return {}
+    asked = request(prepared, prepared.store / "test", ())
+    asked = dataclasses.replace(asked, taps={}, slices={"test": prepared.splits.test}, augment=None)
+    with _Bar() as bar:
+        return write(asked, say=tell, progress=bar)
+
+
 def with_views(prepared: Prepared) -> Prepared:
     """The number of views written out; without augmentation there is only the clean one."""
     data = prepared.recipe.data
