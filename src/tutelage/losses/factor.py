@@ -64,5 +64,6 @@ def factor(
     )
     off = ours - theirs
     if distance == "l2":
-        return torch.linalg.vector_norm(off, dim=1)
+        length: Tensor = torch.linalg.vector_norm(off, dim=1)
+        return length
     return (off.abs() if distance == "l1" else off.square()).mean(dim=1)

@@ -52,10 +52,10 @@ def fsp(
     with torch.autocast(both[0][0].device.type, enabled=False):
         for (ours, theirs), (next_ours, next_theirs) in pairwise(both):
             off = _flow(ours, next_ours, form) - _flow(theirs.detach(), next_theirs.detach(), form)
-            each = (
-                off.square().mean(dim=(1, 2)) if form == "average" else torch.linalg.vector_norm(off, dim=1).sum(dim=1)
-            )
-            value = value + each
+            if form == "average":
+                value = value + off.square().mean(dim=(1, 2))
+            else:
+                value = value + torch.linalg.vector_norm(off, dim=1).sum(dim=1)
     return value
 
 

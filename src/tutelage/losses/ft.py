@@ -99,9 +99,9 @@ class FT(Learned):
         power: float = 2.0,
     ) -> None:
         super().__init__(student, teacher)
-        if paraphraser is None:
+        if not isinstance(paraphraser, Paraphraser):
             raise ValueError(
-                "FT: expected a trained paraphraser, found none. Train a `losses.ft.Paraphraser` on the teacher's "
+                f"FT: expected a trained paraphraser, found {paraphraser!r}. Train a `losses.ft.Paraphraser` on the teacher's "
                 "features with its `reconstruction`, from Python, and give it as paraphraser=."
             )
         self.paraphraser = paraphraser.eval().requires_grad_(False)

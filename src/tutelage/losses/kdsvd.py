@@ -111,7 +111,8 @@ class _RightVectors(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         left, values, right_t = torch.linalg.svd(x, full_matrices=False)
         ctx.save_for_backward(left, values, right_t)
-        return right_t.mT
+        vectors: Tensor = right_t.mT
+        return vectors
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Overhauled feature distillation: match what the teacher passes on, and not how far it is switched off."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +53,8 @@ class OFD(Learned):
         *,
         student: Sizes | None = None,
         teacher: Sizes | None = None,
-        scale: Tensor | None = None,
-        shift: Tensor | None = None,
+        scale: Tensor | Sequence[float] | None = None,
+        shift: Tensor | Sequence[float] | None = None,
         kernel_size: int = 1,
     ) -> None:
         super().__init__(student, teacher)
@@ -63,7 +64,9 @@ class OFD(Learned):
                 f"{'a' if scale is not None else 'no'} scale and {'a' if shift is not None else 'no'} shift."
             )
         self.kernel_size = kernel_size
-        self.register_buffer("margin", None if scale is None or shift is None else margin(scale, shift))
+        self.register_buffer(
+            "margin", None if scale is None or shift is None else margin(*map(torch.as_tensor, (scale, shift)))
+        )
         self.settle()
 
     def build(self, student: Shape, teacher: Shape) -> None:
