@@ -101,8 +101,8 @@ class FT(Learned):
         super().__init__(student, teacher)
         if not isinstance(paraphraser, Paraphraser):
             raise ValueError(
-                f"FT: expected a trained paraphraser, found {paraphraser!r}. Train a `losses.ft.Paraphraser` on the teacher's "
-                "features with its `reconstruction`, from Python, and give it as paraphraser=."
+                f"FT: expected a trained paraphraser, found {paraphraser!r}. Train a `losses.ft.Paraphraser` on the "
+                "teacher's features with its `reconstruction`, from Python, and give it as paraphraser=."
             )
         self.paraphraser = paraphraser.eval().requires_grad_(False)
         self.with_norm = norm
