@@ -74,10 +74,7 @@ LOSSES = {
 VECTOR, TOKENS, MAP = (6,), (17, 6), (6, 8, 8)
 
 CONNECTORS = {
-    "Bottleneck": [
-        (connectors.Bottleneck, MAP, (9, 8, 8)),
-        (lambda: connectors.Bottleneck(reduction=4), MAP, (9, 8, 8)),
-    ],
+    "Bottleneck": [(connectors.Bottleneck, MAP, (9, 8, 8))],
     "Pool": [(connectors.Pool, student, (6,)) for student in (VECTOR, TOKENS, MAP)],
     "Project": [
         (connectors.Project, VECTOR, (9,)),

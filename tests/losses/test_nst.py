@@ -16,8 +16,9 @@ def kernel(a, b):
     return sum((u @ v) ** 2 for u in a for v in b) / (len(a) * len(b))
 
 
-def test_matches_the_equation_written_with_loops():
-    s, t = torch.randn(3, 2, 2, 3), torch.randn(3, 4, 2, 3)
+@pytest.mark.parametrize("grid", [(2, 3), (1, 2)])
+def test_matches_the_equation_written_with_loops(grid):
+    s, t = torch.randn(3, 2, *grid), torch.randn(3, 4, *grid)
     for b in range(3):
         u, v = unit(s[b]), unit(t[b])
         assert_close(nst(s, t)[b], kernel(v, v) + kernel(u, u) - 2 * kernel(u, v))

@@ -16,7 +16,7 @@ class ReviewKD(Learned):
     """Fuses the student's levels from the deepest to the shallowest and compares each with the teacher's level.
 
     Two learned attention maps weigh, place by place, a level against what comes from below it; the
-    comparison is `hierarchical_context`. It needs two taps or more, from shallow to deep; the last
+    comparison is `hierarchical_context`. It takes lists of taps, from shallow to deep; the last
     may be the vector before the classifier.
 
     Args:
