@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .maps import levels, need_maps
 from .precision import full
-from .shapes import levels, need_maps
 
 
 def fsp(

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from .factor import factor
 from .learned import Learned, Sizes, norm
+from .maps import Shape
 from .precision import full
-from .shapes import Shape
 
 
 class Paraphraser(nn.Module):

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from .maps import Features, as_map, levels
 from .precision import full
-from .shapes import Features, as_map, levels
 
 GRIDS = (4, 2, 1)
 
@@ -26,8 +26,8 @@ def hierarchical_context(student: Features, teacher: Features, /) -> Tensor:
         ValueError: The shapes differ, or the numbers of levels.
 
     Reference:
-        Chen, Liu, Zhao & Jia 2021, "Distilling Knowledge via Knowledge Review", arXiv:2104.09044, sec. 3.4 (HCL),
-        with the grids and weights of the published code, which the paper does not give.
+        Chen, Liu, Zhao & Jia 2021, "Distilling Knowledge via Knowledge Review", arXiv:2104.09044 (hierarchical
+        context loss), with the grids and weights of the published code.
 
     Example:
         >>> import torch

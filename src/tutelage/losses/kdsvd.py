@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .maps import levels, need_maps
 from .precision import full
-from .shapes import levels, need_maps
 
 SPARE = 3
 """Vectors of the student beyond those of the teacher, among which to look for the nearest."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .learned import Learned, Sizes
+from .maps import Shape, need_maps
 from .precision import full
-from .shapes import Shape, need_maps
 
 
 class MGD(Learned):
@@ -23,10 +23,10 @@ class MGD(Learned):
         ValueError: A shape is not known, the grids differ, or an option is out of range.
 
     Reference:
-        Yang, Li, Shao, Gong, Zhang & Sun 2022, arXiv:2205.01529, summed over a sample's elements as there, so published
-        weights (7e-5 for classification, 2e-5 for dense tasks) can be used. The paper hides places, with a ratio
-        of 0.65 for one-stage detectors, 0.45 for two-stage ones and 0.75 for segmentation; the
-        published code for classification hides channels, with 0.15.
+        Yang, Li, Shao, Shi, Yuan & Yuan 2022, arXiv:2205.01529, summed over a sample's elements as there, so published
+        weights (7e-5 for classification, 2e-5 for dense tasks) can be used. The paper hides places; the
+        authors' ratios are 0.65 for one-stage detectors, 0.45 for two-stage ones and 0.75 for segmentation, and
+        their code for classification hides channels, with 0.15.
 
     Example:
         >>> loss = MGD(student=(4, 8, 8), teacher=(6, 8, 8))

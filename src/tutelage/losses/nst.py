@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .maps import meet, need_maps
 from .precision import full
-from .shapes import meet, need_maps
 
 
 def nst(student: Tensor, teacher: Tensor, /, *, form: Literal["mmd", "gram"] = "mmd") -> Tensor:

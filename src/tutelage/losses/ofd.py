@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .learned import Learned, Sizes, norm
+from .maps import Shape, need_maps
 from .precision import full
-from .shapes import Shape, need_maps
 
 
 class OFD(Learned):

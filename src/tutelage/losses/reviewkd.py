@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from .hierarchical_context import hierarchical_context
 from .learned import Learned, Sizes, norm
+from .maps import Shape, as_map
 from .precision import full
-from .shapes import Shape, as_map
 
 
 class ReviewKD(Learned):

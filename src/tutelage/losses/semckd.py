@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .learned import Learned, Sizes, norm
+from .maps import Shape, as_map, meet
 from .precision import full
-from .shapes import Shape, as_map, meet
 
 
 class SemCKD(Learned):
@@ -30,7 +30,7 @@ class SemCKD(Learned):
         ValueError: Shapes or the batch size are not known, or a batch is larger.
 
     Reference:
-        Chen, Mei, Zhang, Wang, Feng & Chen 2021, arXiv:2012.03236, with the networks of the published code (weights
+        Chen, Mei, Zhang and others 2021, arXiv:2012.03236, with the networks of the published code (weights
         there: 400 for CIFAR, 50 for ImageNet). Unlike there, smaller batches are possible, layers that are
         never used are left out, a query of length 0 stays 0, and normalisation always takes the batch's statistics.
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .learned import Learned, Sizes
+from .maps import Shape, as_map, meet
 from .precision import full
-from .shapes import Shape, as_map, meet
 
 
 class VID(Learned):

@@ -28,13 +28,13 @@ SHORT: dict[str, dict[str, Any]] = {
 others paired stages of the networks: `features` and `attention` one path a stage, `similarity` the deepest."""
 
 
-NO_CONNECTOR = ("crd", "ft", "ofd", "reviewkd", "semckd", "similarity", "vid")
+ANY_SHAPES = ("crd", "ft", "ofd", "reviewkd", "semckd", "similarity", "vid")
 """Losses that compare features of any shape, or learn a connector of their own."""
 
-ANY_WIDTH = ("attention", "mgd", "nst")
+ANY_WIDTHS = ("attention", "mgd", "nst")
 """Losses that need equal grids but not equal channels."""
 
-ANY_GRID = ("fsp", "kdsvd")
+ANY_GRIDS = ("fsp", "kdsvd")
 """Losses that need equal channels but not equal grids."""
 
 
@@ -108,9 +108,9 @@ def _connector(short: str, pair_: Pair) -> list[PartSpec]:
 
 def _needed(loss: str, parts: tuple[str, ...]) -> tuple[str, ...]:
     """Of the connectors between two taps, those that this loss cannot do without."""
-    if loss.lower() in NO_CONNECTOR:
+    if loss.lower() in ANY_SHAPES:
         return ()
-    spared = {"project"} if loss.lower() in ANY_WIDTH else {"resize"} if loss.lower() in ANY_GRID else set()
+    spared = {"project"} if loss.lower() in ANY_WIDTHS else {"resize"} if loss.lower() in ANY_GRIDS else set()
     return tuple(part for part in parts if part not in spared)
 
 
@@ -120,7 +120,7 @@ def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Map
         if isinstance(spec.connector, str):
             return spec.model_copy(update={"connector": [PartSpec(use=spec.connector)]})
         return spec
-    if spec.loss.use.lower() in NO_CONNECTOR or not spec.student:
+    if spec.loss.use.lower() in ANY_SHAPES or not spec.student:
         return spec.model_copy(update={"connector": None})
     connectors = {}
     for teacher, places in teachers.items():

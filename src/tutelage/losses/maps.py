@@ -1,4 +1,4 @@
-"""Shapes of what losses compare: levels in a tuple, vectors beside maps, maps that meet on one grid."""
+"""What losses on features compare: levels in a tuple, vectors beside maps, maps that meet on one grid."""
 
 from collections.abc import Sequence
 
