@@ -9,6 +9,7 @@ from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project, Resize, chain
 from tutelage.errors import RecipeError, TapNotFound
 from tutelage.losses import mse
+from tutelage.losses.together import together
 from tutelage.tasks import Classification
 from tutelage.weighting import Fixed, Trust
 
@@ -89,6 +90,17 @@ def test_one_side_alone_may_have_several():
         return torch.stack([mse(student, t.mean(dim=(2, 3), keepdim=True).expand_as(student)) for t in teacher]).amin(0)
 
     assert distiller(Path(nearest, student="one", teacher=["one", "one"]))(batch()).ledger.losses.isfinite().all()
+
+
+def test_teachers_of_several_taps_are_heard_one_by_one():
+    @together
+    def gap(student, teacher):
+        return sum(mse(s, t) for s, t in zip(student, teacher, strict=True))
+
+    step = distiller(Path(gap, student=TAPS, teacher=TAPS), a=4, b=4)(batch())
+    for row, teacher in zip(step.ledger.losses[1:], "ab", strict=True):
+        said = step.lesson.teachers[teacher]
+        assert_close(row, gap([step.lesson.student[tap] for tap in TAPS], [said[tap] for tap in TAPS]))
 
 
 @pytest.mark.parametrize(("student", "teacher"), [("one", TAPS), (TAPS, "one"), (TAPS, ["one"])])

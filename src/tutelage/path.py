@@ -1,14 +1,17 @@
 """Path: one wire, from a tap of the student (or several) through a connector and a loss to a tap of the teachers."""
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor, nn
 
 from .errors import RecipeError, UnknownName, close_names
 from .ledger import Batch, Outputs, Row, Said, Shape, Spec, Tap
+from .losses.together import hears_together
 
 EXTRAS = ("index", "target", "inputs", "mask", "head")
 """What a loss may ask for by keyword."""
@@ -100,18 +103,23 @@ class Path(nn.Module):
         Raises:
             ValueError: The loss did not give one value per sample.
         """
-        heard: dict[str, tuple[Tensor, Said]] = {}
-        for teacher, connector, loss in zip(self.hears, self.connectors, self._functions, strict=True):
-            adapted = connector(said_at(self.student_tap, student))
-            said = said_at(self.teacher_tap(teacher), teachers[teacher], detach=True)
-            value = loss(adapted, said, **self._extras(batch, heads.get(teacher)))
+        adapted = [connector(said_at(self.student_tap, student)) for connector in self.connectors]
+        said = [said_at(self.teacher_tap(teacher), teachers[teacher], detach=True) for teacher in self.hears]
+        if _alike(said) and self._one_call():
+            ask = functools.partial(self._functions[0], **self._extras(batch, None))
+            values = torch.func.vmap(ask, in_dims=(None, 0))(adapted[0], torch.stack(said)).unbind()
+        else:
+            values = tuple(
+                loss(seen, heard, **self._extras(batch, heads.get(teacher)))
+                for teacher, loss, seen, heard in zip(self.hears, self._functions, adapted, said, strict=True)
+            )
+        for value in values:
             if value.shape != (len(batch),):
                 raise ValueError(
                     f"path at student tap {self.student_tap!r}: its loss should give one value per sample, "
                     f"[{len(batch)}]; found {list(value.shape)}."
                 )
-            heard[teacher] = value, adapted
-        return heard
+        return dict(zip(self.hears, zip(values, adapted, strict=True), strict=True))
 
     def commit(self) -> None:
         """Let losses that remember change their memory; once after every step."""
@@ -119,6 +127,11 @@ class Path(nn.Module):
             commit: Callable[[], None] | None = getattr(loss, "commit", None)
             if commit is not None:
                 commit()
+
+    def _one_call(self) -> bool:
+        """Whether the loss can hear all teachers at once: they differ in nothing but what they say."""
+        plain = all(isinstance(connector, nn.Identity) for connector in self.connectors)
+        return plain and "head" not in self.wants and hears_together(self._functions[0])
 
     def _extras(self, batch: Batch, head: nn.Module | None) -> dict[str, Any]:
         known = {"index": batch.index, "target": batch.target, "inputs": batch.inputs, "head": head}
@@ -180,6 +193,12 @@ def said_at(tap: Tap, outputs: Outputs, *, detach: bool = False) -> Said:
     return said[0] if isinstance(tap, str) else said
 
 
+def _alike(said: list[Said]) -> TypeGuard[list[Tensor]]:
+    """Whether several teachers said one tensor each, all of one shape."""
+    tensors = [x for x in said if isinstance(x, Tensor)]
+    return len(tensors) == len(said) > 1 and len({x.shape for x in tensors}) == 1
+
+
 def _tap(given: str | Sequence[str]) -> Tap:
     if not isinstance(given, str) and not given:
         raise RecipeError("path: expected a tap or a list of taps, found an empty list. Leave it out for the output.")
@@ -218,8 +237,6 @@ def _shape_after(connector: nn.Module, shape: Any) -> Any:
         return shape
     if isinstance(connector, _EachTap):
         return tuple(_shape_after(*each) for each in zip(connector, shape, strict=True))
-    import torch
-
     training = connector.training
     with torch.no_grad():
         after = connector.eval()(torch.zeros(2, *shape))

@@ -13,13 +13,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutelage import losses
+from tutelage.losses.together import hears_together
 
 _spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
 inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 B = inputs.B
 
-HELPERS = {"learned", "maps", "precision"}
+HELPERS = {"learned", "maps", "precision", "together"}
 """Files of the folder that hold no loss."""
 
 every_loss = pytest.mark.parametrize("name", losses.__all__)
@@ -167,6 +168,16 @@ def test_a_permuted_batch_gives_permuted_values(name):
 def test_only_a_loss_that_says_so_depends_on_the_order_of_the_batch(name):
     doc = " ".join(getattr(losses, name).__doc__.split())
     assert ("depends on the order of the batch" in doc) == Case(name).by_position
+
+
+@every_loss
+def test_several_teachers_in_one_call_give_what_each_gives_alone(name):
+    case = Case(name)
+    if not hears_together(case.loss):
+        pytest.skip("called once a teacher")
+    teachers = torch.stack([case.teacher, case.teacher.flip(0), 2 * case.teacher])
+    at_once = torch.func.vmap(lambda teacher: case(teacher=teacher))(teachers)
+    assert_close(at_once, torch.stack([case(teacher=teacher) for teacher in teachers]))
 
 
 @every_loss

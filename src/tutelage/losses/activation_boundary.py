@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from .precision import full
+from .together import together
 
 
+@together
 def activation_boundary(student: Tensor, teacher: Tensor, /, *, margin: float = 1.0) -> Tensor:
     """Squared hinge that drives the student beyond `margin`, to the side of 0 on which the teacher is.
 

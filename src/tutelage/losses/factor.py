@@ -8,8 +8,10 @@ from torch import Tensor
 
 from .maps import meet, need_maps
 from .precision import full
+from .together import together
 
 
+@together
 def factor(
     student: Tensor,
     teacher: Tensor,

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from .precision import full
+from .together import together
 
 
+@together
 def kl(
     student: Tensor,
     teacher: Tensor,

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from .maps import meet, need_maps
 from .precision import full
+from .together import together
 
 
+@together
 def nst(student: Tensor, teacher: Tensor, /, *, form: Literal["mmd", "gram"] = "mmd") -> Tensor:
     """Maximum mean discrepancy between the two sets of channels, each channel a unit-length map over the grid.
 
