@@ -59,10 +59,18 @@ def test_connectors_are_found_for_all_taps_together_and_left_out_where_none_is_n
 
 @pytest.mark.parametrize(
     ("loss", "needed"),
-    [("fsp", ["project"]), ("nst", ["resize"]), ("vid", []), ("semckd", []), ("attention", ["resize"])],
+    [
+        ("fsp", ["project"]),
+        ("nst", []),
+        ("mgd", ["resize"]),
+        ("factor", ["project"]),
+        ("vid", []),
+        ("semckd", []),
+        ("attention", ["resize"]),
+    ],
 )
 def test_a_loss_gets_no_connector_it_can_do_without(loss, needed):
-    single = {"student": "two", "teacher": "two"} if loss in ("nst", "vid", "attention") else {}
+    single = {"student": "two", "teacher": "two"} if loss not in ("fsp", "semckd") else {}
     assert used(resolved(loss=loss, **single)[0]) == ({"big": needed} if needed else {})
 
 

@@ -32,10 +32,10 @@ ANY_SHAPES = ("crd", "ft", "ofd", "reviewkd", "semckd", "similarity", "vid")
 """Losses that compare features of any shape, or learn a connector of their own."""
 
 ANY_WIDTHS = ("attention", "mgd", "nst")
-"""Losses that need equal grids but not equal channels."""
+"""Losses that need no equal channels."""
 
-ANY_GRIDS = ("fsp", "kdsvd")
-"""Losses that need equal channels but not equal grids."""
+ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")
+"""Losses that bring two grids together themselves, or need none."""
 
 
 def survey_all(models: Mapping[str, nn.Module], task: Task, batch: Batch) -> dict[str, Sites]:
@@ -110,7 +110,7 @@ def _needed(loss: str, parts: tuple[str, ...]) -> tuple[str, ...]:
     """Of the connectors between two taps, those that this loss cannot do without."""
     if loss.lower() in ANY_SHAPES:
         return ()
-    spared = {"project"} if loss.lower() in ANY_WIDTHS else {"resize"} if loss.lower() in ANY_GRIDS else set()
+    spared = ["project"] * (loss.lower() in ANY_WIDTHS) + ["resize"] * (loss.lower() in ANY_GRIDS)
     return tuple(part for part in parts if part not in spared)
 
 
