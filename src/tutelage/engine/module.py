@@ -100,7 +100,11 @@ class StageModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the generator from the step, so that nothing but the state decides what follows."""
-        torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * 4096 + self.global_rank)
+        seed = (self.settings.seed * 1_000_003 + self.step) * 4096 + self.global_rank
+        # Not torch.manual_seed: where CUDA is not in use, that keeps a stack trace of each call, which takes time.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step of every pupil."""
