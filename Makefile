@@ -34,8 +34,8 @@ test-browser: $(VENV)/.ready   ## the report in headless Chromium
 docs: $(VENV)/.ready           ## the documentation, served while you write
 	$(BIN)/mkdocs serve
 
-bench: $(VENV)/.ready          ## what the step costs, as ratios within one run
-	$(BIN)/python benchmarks/step.py
+bench: $(VENV)/.ready          ## what teachers cost, as ratios within one run
+	$(BIN)/python benchmarks/throughput.py
 
 build: $(VENV)/.ready          ## wheel and sdist
 	$(BIN)/python -m pip install --quiet build

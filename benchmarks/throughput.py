@@ -1,6 +1,6 @@
 """What teachers cost, as ratios within one run.
 
-    python benchmarks/throughput.py [cached live loops linear memory whole sweep] [--blocks 30] [--threads 1]
+    python benchmarks/throughput.py [cached live loops linear memory whole sweep profile] [--blocks 30] [--threads 1]
 
 Student resnet8, teachers resnet56, resnet44 and resnet32 of CIFAR-10, batch 128, KL and one pooled path, default
 weighting. Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`).
@@ -93,8 +93,8 @@ def plain(pace: Pace, options: Sequence[str]) -> None:
     engine(pace, "live", (), options)
 
 
-def inference(pace: Pace, options: Sequence[str]) -> None:
-    """The three teachers' forwards alone, over the same batches."""
+def inference(pace: Pace, teachers: Sequence[str], options: Sequence[str]) -> None:
+    """The teachers' forwards alone, over the same batches."""
     from tutelage.cli.prepare import gather, prepare
     from tutelage.ledger import Spec
     from tutelage.teachers import Frozen
@@ -102,7 +102,7 @@ def inference(pace: Pace, options: Sequence[str]) -> None:
     raw, live = gather(
         None,
         student="cifar/resnet8",
-        teachers=[teacher(net) for net in NETS],
+        teachers=teachers,
         data=DATA,
         assignments=[*base(), *options],
     )
@@ -223,14 +223,15 @@ def cached(given: argparse.Namespace) -> None:
 
 
 def live(given: argparse.Namespace) -> None:
-    """A step with three live teachers beside a plain step and their forwards."""
-    three = [teacher(net) for net in NETS]
-    found = rounds(
-        {"plain": (plain, ([],)), "teachers": (inference, ([],)), "live": (engine, ("live", three, []))}, given
-    )
-    report(
-        "live, 3 teachers / (plain + inference)", over(found["live"], found["plain"], found["teachers"]), 1.05, given
-    )
+    """A step with one and three live teachers beside a plain step and their forwards."""
+    nets = [teacher(net) for net in NETS]
+    things: dict[str, Thing] = {"plain": (plain, ([],))}
+    for k in (1, 3):
+        things |= {f"alone {k}": (inference, (nets[:k], [])), f"live {k}": (engine, ("live", nets[:k], []))}
+    found = rounds(things, given)
+    for k in (1, 3):
+        ratios = over(found[f"live {k}"], found["plain"], found[f"alone {k}"])
+        report(f"live, {k} teacher(s) / (plain + inference)", ratios, 1.05, given)
 
 
 def loops(given: argparse.Namespace) -> None:
@@ -361,7 +362,9 @@ def inference_seconds(samples: int, threads: int) -> float:
     context = multiprocessing.get_context("spawn")
     turn, other = context.Pipe()
     steps = samples // 128
-    process = context.Process(target=child, args=(other, threads, steps, inference, ([],)))
+    process = context.Process(
+        target=child, args=(other, threads, steps, inference, ([teacher(net) for net in NETS], []))
+    )
     process.start()
     turn.send("go")
     seconds = turn.recv()
@@ -440,7 +443,59 @@ def sweep(given: argparse.Namespace) -> None:
     report("a sweep of 8: live / cached", [totals["live"] / totals["cached"]], None, given, seconds=totals)
 
 
-FIGURES = {f.__name__: f for f in (cached, live, loops, linear, memory, whole, sweep)}
+PARTS = {
+    "loader and augmentation": ("loader.py", "batch"),
+    "student forward": ("distiller.py", "attend"),
+    "teachers' answers read": ("cached.py", "forward"),
+    "paths": ("path.py", "forward"),
+    "weighting": ("product.py", "forward"),
+    "backward": ("~", "<method 'run_backward' of 'torch._C._EngineBase' objects>"),
+    "optimizer": ("~", "<built-in method torch._fused_sgd_>"),
+    "figures for the log": ("module.py", "add"),
+    "log lines": ("callbacks.py", "on_train_batch_end"),
+}
+
+
+def profile(given: argparse.Namespace) -> None:
+    """Where the time of a step with three cached teachers goes, by the profiler of Python."""
+    import cProfile
+    import pstats
+
+    store, three = str(given.store / "three"), [teacher(net) for net in NETS]
+    fill(store, three)
+    watch = cProfile.Profile()
+
+    class Watched:
+        """Turns the profiler on for the third block of steps, and prints."""
+
+        turns = 0
+
+        def send(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        def recv(self) -> str:
+            self.turns += 1
+            if self.turns == 3:
+                watch.enable()
+            if self.turns < 4:
+                return "go"
+            watch.disable()
+            spent = pstats.Stats(watch).stats  # type: ignore[attr-defined]
+            total, told = self.seconds, 0.0
+            for part, (file, name) in PARTS.items():
+                took = sum(row[3] for key, row in spent.items() if key[2] == name and key[0].endswith(file))
+                told += took
+                print(f"  {part:26} {took / total:6.1%}")
+            print(
+                f"  {'the rest (Lightning, Python)':26} {1 - told / total:6.1%}  of {total / 40 * 1e3:.0f} ms",
+                flush=True,
+            )
+            return "stop"
+
+    engine(Pace(Watched(), 40), store, three, [])
+
+
+FIGURES = {f.__name__: f for f in (cached, live, loops, linear, memory, whole, sweep, profile)}
 
 
 def main() -> None:
