@@ -170,6 +170,7 @@ class Spec:
         classes: Names of the classes; empty if the task has none.
         heads: Teacher name -> its classifier, from the vector before it to the logits.
         responses: Paths whose student tap is the model's own output.
+        batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -180,6 +181,7 @@ class Spec:
     classes: tuple[str, ...] = ()
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
+    batchwise: frozenset[str] = frozenset()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: str) -> tuple[int, ...] | None:

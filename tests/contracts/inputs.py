@@ -28,12 +28,33 @@ def crd_without_chance():
     return loss
 
 
-MAPS = LossRow((3, 4, 4), (5, 4, 4))
+def classifier():
+    """A teacher's classifier of features (5,)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Linear(5, 4)
+
+
+MAPS, TWO_WIDTHS = LossRow((3, 4, 4), (5, 4, 4)), LossRow((5,), (7,))
+LABELS = {"target": torch.tensor([3, 0, 4, 1, 2, 2])}
+LABELLED = LossRow(extras=LABELS)
 
 LOSSES = {
-    "attention": MAPS,
-    "similarity": MAPS,
+    "CC": LossRow((5,), (7,), build=lambda: losses.CC(student=(5,), teacher=(7,), feat_dim=4)),
     "CRD": LossRow((5,), (7,), {"index": torch.tensor([3, 0, 8, 5, 2, 6])}, crd_without_chance),
+    "PAD": LossRow(build=lambda: losses.PAD(student=(5,))),
+    "attention": MAPS,
+    "correlation": TWO_WIDTHS,
+    "cwd": LossRow((3, 4, 4), (3, 4, 4)),
+    "dkd": LABELLED,
+    "nkd": LABELLED,
+    "pairwise": MAPS,
+    "pkt": TWO_WIDTHS,
+    "rkd_angle": TWO_WIDTHS,
+    "rkd_distance": TWO_WIDTHS,
+    "similarity": MAPS,
+    "srrl": LossRow((5, 3, 3), (5, 2, 2), {"head": classifier()}),
+    "virtual_teacher": LABELLED,
 }
 
 VECTOR, TOKENS, MAP = (6,), (17, 6), (6, 8, 8)

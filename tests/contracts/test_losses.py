@@ -19,6 +19,9 @@ inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 B = inputs.B
 
+HELPERS = {"batchwise", "labels", "positions", "precision", "shapes", "standardise", "unit"}
+"""Files of the folder that hold no loss."""
+
 every_loss = pytest.mark.parametrize("name", losses.__all__)
 
 
@@ -31,6 +34,10 @@ class Case:
         self.student = scale * torch.randn(B, *row.student)
         self.teacher = scale * torch.randn(B, *row.teacher)
         self.extras = row.extras
+
+    def extras_of(self, samples):
+        """What the loss asks for, of some samples."""
+        return {key: x[samples] if isinstance(x, torch.Tensor) else x for key, x in self.extras.items()}
 
     def __call__(self, student=None, teacher=None, extras=None):
         return self.loss(
@@ -50,7 +57,7 @@ def test_one_value_per_sample(name):
 @every_loss
 def test_a_batch_of_one_has_one_finite_value(name):
     case = Case(name)
-    value = case(case.student[:1], case.teacher[:1], {key: x[:1] for key, x in case.extras.items()})
+    value = case(case.student[:1], case.teacher[:1], case.extras_of(slice(1)))
     assert value.shape == (1,)
     assert value.isfinite().all()
 
@@ -129,7 +136,7 @@ def test_a_permuted_batch_gives_permuted_values(name):
     case = Case(name)
     order = torch.tensor([2, 5, 0, 4, 1, 3])
     plain = copy.deepcopy(case)()
-    moved = case(case.student[order], case.teacher[order], {key: x[order] for key, x in case.extras.items()})
+    moved = case(case.student[order], case.teacher[order], case.extras_of(order))
     assert_close(moved, plain[order])
 
 
@@ -173,7 +180,7 @@ def test_options_are_keywords_with_defaults(name):
 
 def test_the_list_is_exact():
     assert sorted(losses.__all__, key=str.lower) == sorted(set(losses.__all__), key=str.lower)
-    files = {f.stem for f in pathlib.Path(losses.__file__).parent.glob("[a-z]*.py")} - {"precision"}
+    files = {f.stem for f in pathlib.Path(losses.__file__).parent.glob("[a-z]*.py")} - HELPERS
     assert {name.lower() for name in losses.__all__} == files
 
 
