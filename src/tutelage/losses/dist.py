@@ -1,5 +1,6 @@
 """Correlations instead of values: the teacher's order of classes in a sample, and of samples in a class."""
 
+import torch
 from torch import Tensor
 
 from .batchwise import batchwise
@@ -52,9 +53,11 @@ def dist(
         for x in (student, teacher.detach())
     )
     inter, intra = (1 - _correlation(probs, targets, dim=dim).mean() for dim in (1, 0))
-    return (temperature**2 * (inter_weight * inter + intra_weight * intra)).expand(len(student))
+    value: Tensor = temperature**2 * (inter_weight * inter + intra_weight * intra)
+    return value.expand(len(student))
 
 
 def _correlation(a: Tensor, b: Tensor, *, dim: int) -> Tensor:
     a, b = (x - x.mean(dim=dim, keepdim=True) for x in (a, b))
-    return (a * b).sum(dim=dim) / (a.norm(dim=dim) * b.norm(dim=dim) + 1e-8)
+    lengths = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    return (a * b).sum(dim=dim) / (lengths + 1e-8)

@@ -65,7 +65,7 @@ def pairwise(
         pooled = F.max_pool2d if pool == "max" else F.avg_pool2d
         places = pooled(full(x), patch, patch, ceil_mode=True).flatten(2)
         length = torch.linalg.vector_norm(places, dim=1, keepdim=True)
-        directions = places / ((length if through_norm else length.detach()) + 1e-8)
+        directions: Tensor = places / ((length if through_norm else length.detach()) + 1e-8)
         return directions.mT @ directions
 
     with torch.autocast(student.device.type, enabled=False):  # a matrix product would drop to half precision

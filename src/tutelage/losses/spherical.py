@@ -51,10 +51,7 @@ def spherical(
     if radius not in ("batch", "sample") and (isinstance(radius, str) or not 0 < radius < float("inf")):
         raise ValueError(f"spherical: expected radius='batch', 'sample' or a number > 0, found {radius!r}.")
     centred, teacher_centred = (x - x.mean(dim=1, keepdim=True) for x in (full(student), full(teacher.detach())))
-    length: Tensor | float
-    if isinstance(radius, str):
-        length = torch.linalg.vector_norm(teacher_centred, dim=1, keepdim=True)
-        length = length.mean() if radius == "batch" else length
-    else:
-        length = radius
+    length = torch.linalg.vector_norm(teacher_centred, dim=1, keepdim=True)
+    if radius != "sample":
+        length = length.mean() if radius == "batch" else torch.full_like(length, radius)
     return kl(length * unit(centred), length * unit(teacher_centred), temperature=temperature)

@@ -26,6 +26,12 @@ SHORT: dict[str, dict[str, Any]] = {
 """Short name -> its loss. `logits` reads outputs, `pooled` and `contrast` the vectors before the classifiers, the
 others paired stages of the networks: `features` and `attention` one path a stage, `similarity` the deepest."""
 
+ANY_SHAPES = ("cc", "correlation", "crd", "pkt", "rkd_angle", "rkd_distance", "similarity")
+"""Losses that compare samples with each other, or learn their own embedding: they need no connector."""
+
+ANY_WIDTHS = ("attention", "pairwise")
+"""Losses that compare positions: they need one grid, but no equal channels."""
+
 
 def survey_all(models: Mapping[str, nn.Module], task: Task, batch: Batch) -> dict[str, Sites]:
     """Every place of every model where a tensor can be read, from one forward each."""
@@ -81,7 +87,7 @@ def _path(short: str, loss: PartSpec, pairs: Mapping[str, Pair]) -> PathSpec:
             f"paths: nothing in the student could be paired with a teacher for {short!r}. Name the taps yourself: "
             f"paths: {{{short}: {{loss: {loss.use}, student: TAP, teacher: TAP}}}} (see tutelage inspect)."
         )
-    connectors = {name: _connector(short, pair_) for name, pair_ in pairs.items()}
+    connectors = {name: _connector(loss.use, pair_) for name, pair_ in pairs.items()}
     return PathSpec(
         loss=loss,
         student=next(iter(pairs.values())).student,
@@ -90,12 +96,12 @@ def _path(short: str, loss: PartSpec, pairs: Mapping[str, Pair]) -> PathSpec:
     )
 
 
-def _connector(short: str, pair_: Pair) -> list[PartSpec]:
-    """What goes between: losses that compare grids need no equal channels, those that learn need nothing."""
+def _connector(loss: str, pair_: Pair) -> list[PartSpec]:
+    """What goes between, as far as the loss needs it."""
     parts = list(pair_.connector)
-    if short in ("contrast", "similarity"):
+    if loss.lower() in ANY_SHAPES:
         return []
-    if short == "attention":
+    if loss.lower() in ANY_WIDTHS:
         parts = [part for part in parts if part != "project"]
     return [PartSpec(use=part) for part in parts]
 
@@ -106,7 +112,7 @@ def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Map
         if isinstance(spec.connector, str):
             return spec.model_copy(update={"connector": [PartSpec(use=spec.connector)]})
         return spec
-    if spec.loss.use.lower() in ("crd", "similarity") or not spec.student:
+    if spec.loss.use.lower() in ANY_SHAPES or not spec.student:
         return spec.model_copy(update={"connector": None})
     connectors = {}
     for teacher, places in teachers.items():
@@ -121,7 +127,7 @@ def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Map
                     f"path {name!r}: no connector leads from {spec.student!r} {shapes[0]} to {tap!r} {shapes[1]} of "
                     f"teacher {teacher!r}. Name other taps, or a connector."
                 )
-            if spec.loss.use.lower() == "attention":
+            if spec.loss.use.lower() in ANY_WIDTHS:
                 parts = tuple(part for part in parts if part != "project")
             connectors[teacher] = [PartSpec(use=part) for part in parts]
     connectors = {teacher: parts for teacher, parts in connectors.items() if parts}
