@@ -59,5 +59,6 @@ def dist(
 
 def _correlation(a: Tensor, b: Tensor, *, dim: int) -> Tensor:
     a, b = (x - x.mean(dim=dim, keepdim=True) for x in (a, b))
-    lengths = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
-    return (a * b).sum(dim=dim) / (lengths + 1e-8)
+    lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    correlation: Tensor = (a * b).sum(dim=dim) / (lengths + 1e-8)
+    return correlation
