@@ -13,13 +13,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutelage import losses
+from tutelage.losses.batchwise import is_batchwise
 
 _spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
 inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 B = inputs.B
 
-HELPERS = {"batchwise", "labels", "positions", "precision", "shapes", "standardise", "unit"}
+HELPERS = {"batchwise", "gram", "labels", "positions", "precision", "shapes", "standardise", "unit"}
 """Files of the folder that hold no loss."""
 
 every_loss = pytest.mark.parametrize("name", losses.__all__)
@@ -138,6 +139,13 @@ def test_a_permuted_batch_gives_permuted_values(name):
     plain = copy.deepcopy(case)()
     moved = case(case.student[order], case.teacher[order], case.extras_of(order))
     assert_close(moved, plain[order])
+
+
+@every_loss
+def test_one_number_for_the_batch_is_marked_as_such(name):
+    case = Case(name)
+    value = case()
+    assert is_batchwise(case.loss) == torch.equal(value, value[:1].expand(B))
 
 
 @every_loss

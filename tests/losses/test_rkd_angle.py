@@ -41,8 +41,18 @@ def test_samples_that_coincide_form_no_angle_and_get_a_bounded_gradient():
     assert s.grad.abs().max() < 10
 
 
+def test_samples_that_lie_close_together_far_away_cost_no_digits():
+    s = torch.round(torch.randn(6, 8) * 64) / 64
+    s[3:] = s[3:] + 512
+    t = torch.randn(6, 8)
+    exact = rkd_angle(s.double() - s[0].double(), t.double())
+    assert_close(rkd_angle(s, t).double(), exact, rtol=1e-5, atol=1e-7)
+    far = rkd_angle(s + 4096, t)
+    assert_close(far.double(), exact, rtol=1e-5, atol=1e-7)
+
+
 def test_two_samples_form_no_angles_and_one_neither():
-    assert not rkd_angle(torch.randn(2, 3), torch.randn(2, 5)).any()
+    assert_close(rkd_angle(torch.randn(2, 3), torch.randn(2, 5)), torch.zeros(2))
     assert rkd_angle(torch.randn(1, 3), torch.randn(1, 5)) == 0
 
 

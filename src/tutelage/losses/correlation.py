@@ -43,7 +43,7 @@ def correlation(
         ValueError: The batches differ in size, or an option is out of range.
 
     Reference:
-        Peng et al. 2019, arXiv:1904.01802, eq. 5 and 9. Code that skips `normalise` evaluates the series where it
+        Peng et al. 2019, arXiv:1904.01802, sec. 3. Code that skips `normalise` evaluates the series where it
         is no Gaussian. Widely used code under this name computes another loss: `CC`.
 
     Example:

@@ -21,7 +21,7 @@ def cwd(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0) -> Ten
         ValueError: The shapes differ, there are no positions, or `temperature` is not positive.
 
     Reference:
-        Shu et al. 2021, arXiv:2011.13256, eq. 4. Everything is computed from log-probabilities, where the
+        Shu et al. 2021, arXiv:2011.13256, sec. 3.2. Everything is computed from log-probabilities, where the
         authors' code takes the logarithm of a softmax. Published weights: 3 for logits, 50 for features, with
         T = 4; other code has T = 1.
 

@@ -35,7 +35,7 @@ def dist(
         ValueError: The shapes differ, or an option is out of range.
 
     Reference:
-        Huang et al. 2022, arXiv:2205.10536, eq. 6 to 10. The factor T² is that of the code; as there, 1e-8 is
+        Huang et al. 2022, arXiv:2205.10536, sec. 4. The factor T² is that of the code; as there, 1e-8 is
         added to the product of the two norms. Published weights are 1 or 2 for each, times 2.
 
     Example:

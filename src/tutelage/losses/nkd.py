@@ -37,7 +37,7 @@ def nkd(
         ValueError: The shapes differ, or an option is out of range.
 
     Reference:
-        Yang et al. 2023, arXiv:2303.13005, eq. 6 without its first term, which is the task's own loss. As in the
+        Yang et al. 2023, arXiv:2303.13005, sec. 3.1, without its first term, which is the task's own loss. As in the
         code, the temperature is that of the other classes alone. For CIFAR-100 the code has T = 3 and a
         weight of 3.5.
 

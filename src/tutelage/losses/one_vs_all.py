@@ -39,7 +39,7 @@ def one_vs_all(
         ValueError: The shapes differ, or an option is out of range.
 
     Reference:
-        Yang et al. 2023, arXiv:2308.14286, eq. 4, with the mean over positions where detectors divide by their
+        Yang et al. 2023, arXiv:2308.14286, sec. 3, with the mean over positions where detectors divide by their
         number of positives. As in the code, gradient flows through the factor. The temperature is ours; the
         published value is at T = 1.
 

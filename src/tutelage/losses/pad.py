@@ -25,7 +25,7 @@ class PAD(nn.Module):
         ValueError: The size is not known, or `eps` is not positive.
 
     Reference:
-        Zhang et al. 2020, arXiv:2008.01458, eq. 5, without the factor 1/2, as in torchdistill's code. Deviation: the
+        Zhang et al. 2020, arXiv:2008.01458, sec. 3, without the factor 1/2, as in torchdistill's code. Deviation: the
         normalisation always takes the statistics of the batch, and keeps none. The published schedule first trains
         with plain `mse`.
 

@@ -37,7 +37,7 @@ def pairwise(
         ValueError: The grids differ, or an option is out of range.
 
     Reference:
-        Liu et al. 2019, arXiv:1903.04197, eq. 2. The code takes the lengths for constants
+        Liu et al. 2019, arXiv:1903.04197, sec. 3.1. The code takes the lengths for constants
         (``through_norm=False``). As in the code, patches are pooled by their maximum, the last ones may be
         smaller, and 1e-8 is added to the lengths.
 

@@ -27,7 +27,7 @@ def pkt(student: Tensor, teacher: Tensor, /, *, diagonal: bool = False, eps: flo
         ValueError: The batches differ in size, or `eps` is negative.
 
     Reference:
-        Passalis & Tefas 2018, arXiv:1803.10837, eq. 6 to 8, with the cosine kernel. The published code has the
+        Passalis & Tefas 2018, arXiv:1803.10837, sec. 3, with the cosine kernel. The published code has the
         diagonal and divides by B once more: its weight of 30000, for batches of 64, is one of 30000 / 64 here.
 
     Example:

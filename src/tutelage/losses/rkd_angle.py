@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gram import gram, squared_distances
 from .precision import full
 from .shapes import same_batch
 from .unit import unit
@@ -12,7 +13,7 @@ from .unit import unit
 def rkd_angle(student: Tensor, teacher: Tensor, /, *, normalise: bool = False) -> Tensor:
     """Huber distance between the cosines of the angles at each anchor, over all pairs of other samples.
 
-    It holds ``B**3`` cosines and ``B**2`` differences of features for each network.
+    It holds ``B**3`` cosines for each network.
 
     Args:
         student: Features, ``[B, ...]``.
@@ -27,8 +28,9 @@ def rkd_angle(student: Tensor, teacher: Tensor, /, *, normalise: bool = False) -
         ValueError: The batches differ in size.
 
     Reference:
-        Park et al. 2019, arXiv:1904.05068, eq. 9 to 11, with the mean over all B³ entries as in the code. Samples
-        that coincide form no angle and get no gradient. Published weight: 50. Some code has `normalise`.
+        Park et al. 2019, arXiv:1904.05068, sec. 3.2.2, with the mean over all B³ entries as in the code. Samples
+        that coincide (closer than 4e-7 of their distance to the batch's mean) form no angle and get no gradient.
+        Published weight: 50. Some code has `normalise`.
 
     Example:
         >>> import torch
@@ -39,11 +41,14 @@ def rkd_angle(student: Tensor, teacher: Tensor, /, *, normalise: bool = False) -
     same_batch("rkd_angle", student, teacher)
 
     def cosines(x: Tensor) -> Tensor:
-        flat = full(x).flatten(1)
-        flat = unit(flat) if normalise else flat
-        directions = unit(flat[None, :] - flat[:, None], dim=2)
-        return directions @ directions.mT
+        x = full(x).flatten(1)
+        inner = gram(unit(x) if normalise else x)
+        own = inner.diagonal()
+        # (x_j - x_i) @ (x_k - x_i), one matrix [j, k] for each anchor i.
+        products = (inner - inner[:, :, None] - inner[:, None, :] + own[:, None, None]).to(x.dtype)
+        squared = squared_distances(inner)
+        apart = squared > 500 * torch.finfo(inner.dtype).eps * (own[:, None] + own)
+        inverse = torch.where(apart, torch.where(apart, squared, 1.0).rsqrt(), 0.0).to(x.dtype)
+        return products * inverse[:, :, None] * inverse[:, None, :]
 
-    with torch.autocast(student.device.type, enabled=False):  # a matrix product would drop to half precision
-        difference = F.smooth_l1_loss(cosines(student), cosines(teacher.detach()), reduction="none")
-    return difference.mean(dim=(1, 2))
+    return F.smooth_l1_loss(cosines(student), cosines(teacher.detach()), reduction="none").mean(dim=(1, 2))

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gram import gram, squared_distances
 from .precision import full
 from .shapes import same_batch
 from .unit import unit
@@ -27,9 +28,8 @@ def rkd_distance(student: Tensor, teacher: Tensor, /, *, normalise: bool = False
         ValueError: The batches differ in size.
 
     Reference:
-        Park et al. 2019, arXiv:1904.05068, eq. 5 to 8, with the mean over all B² entries as in the code.
-        Distances are taken from differences, not from inner products, and samples that coincide are 1e-6 apart
-        and get no gradient. Published weight: 25. Some code has `normalise`.
+        Park et al. 2019, arXiv:1904.05068, sec. 3.2.1, with the mean over all B² entries as in the code. As there,
+        samples that coincide are 1e-6 apart and get no gradient. Published weight: 25. Some code has `normalise`.
 
     Example:
         >>> import torch
@@ -40,11 +40,10 @@ def rkd_distance(student: Tensor, teacher: Tensor, /, *, normalise: bool = False
     same_batch("rkd_distance", student, teacher)
 
     def distances(x: Tensor) -> Tensor:
-        flat = full(x).flatten(1)
-        flat = unit(flat) if normalise else flat
-        apart = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").clamp(min=1e-6)
+        x = full(x).flatten(1)
+        apart = squared_distances(gram(unit(x) if normalise else x)).clamp(min=1e-12).sqrt()
         apart = apart.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
         pairs = len(x) * (len(x) - 1)
-        return apart / (apart.sum() / pairs) if pairs else apart
+        return (apart / (apart.sum() / pairs) if pairs else apart).to(x.dtype)
 
     return F.smooth_l1_loss(distances(student), distances(teacher.detach()), reduction="none").mean(dim=1)

@@ -34,9 +34,9 @@ def srrl(
         ValueError: The widths differ, or a weight is negative.
 
     Reference:
-        Yang et al. 2021, "Knowledge distillation via softmax regression representation learning", eq. 3 and 5, with
-        the squared difference of logits. As in the code, both terms see pooled features, and gradient flows
-        through the classifier. Published weights: 1 and 1, elsewhere 1 and 5.
+        Yang et al. 2021, "Knowledge distillation via softmax regression representation learning", sec. 3, with the
+        squared difference of logits. As in the code, both terms see pooled features, and gradient flows through the
+        classifier. Published weights: 1 and 1, elsewhere 1 and 5.
 
     Example:
         >>> s, t = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]])

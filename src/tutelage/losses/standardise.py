@@ -20,8 +20,8 @@ def standardised(loss: str, logits: Tensor, spread: Spread | None) -> Tensor:
         ValueError: `spread` is none of these.
 
     Reference:
-        Sun et al. 2024, arXiv:2403.01427, eq. 11 has the population's deviation, its code the sample's. As in the
-        code, 1e-7 is added to the deviation. Equal logits become 0 with a finite gradient.
+        Sun et al. 2024, arXiv:2403.01427: algorithm 1 has the population's deviation, its code the sample's. As in
+        the code, 1e-7 is added to the deviation. Equal logits become 0 with a finite gradient.
 
     Example:
         >>> standardised("kl", torch.tensor([[1.0, 2.0, 3.0]]), "sample")

@@ -42,8 +42,9 @@ def virtual_teacher(
         ValueError: The shapes do not fit, or an option is out of range.
 
     Reference:
-        Yuan et al. 2020, arXiv:1909.11723, eq. 10. The published code softens the *probabilities* as if they were
-        logits, gives the student no temperature, and divides by the number of classes: ``form="code"``.
+        Yuan et al. 2020, arXiv:1909.11723, the regulariser Tf-KD_reg. The published code softens the *probabilities*
+        as if they were logits, gives the student no temperature, and divides by the number of classes:
+        ``form="code"``.
 
     Example:
         >>> import torch
