@@ -1,6 +1,6 @@
 """CIFAR-10: resnet8 alone, with its best teacher, with three equal ones, and with `auto`.
 
-    python benchmarks/cifar10.py [--seeds 3] [--epochs 12] [--limit 10000] [--methods plain single equal auto]
+    python benchmarks/cifar10.py [--seeds 3] [--epochs 12] [--limit 10000] [--methods plain auto …] [--compile]
 
 Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`). The teachers' answers to four views of each
 sample are computed once, into `--store`. With `--limit` only so many training pictures are used. One line a run is
@@ -37,6 +37,7 @@ def command(method: str, seed: int, given: argparse.Namespace, out: pathlib.Path
     teachers, options = METHODS[method]
     common = ["--data", f"{SHARED}/data/cifar10", "--out", str(out), "--json"]
     common += ["--set", f"train.epochs={given.epochs}", "--set", f"train.seed={seed}", *limited(given)]
+    common += ["--set", "train.compile=true"] if given.compile else []
     if (out / "recipe.yaml").exists():
         return ["train" if method == "plain" else "distill", "--resume", "--out", str(out), "--json"]
     if method == "plain":
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument(
         "--store", type=pathlib.Path, default=pathlib.Path("caches/cifar10"), help="folder of the answers"
     )
+    parser.add_argument("--compile", action="store_true", help="run the student through torch.compile")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.table:

@@ -1,11 +1,13 @@
 """The centre: what a step is made of."""
 
 import functools
+from collections import Counter
 
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project
@@ -207,3 +209,40 @@ def test_the_default_weighting_takes_every_kind_of_loss():
     assert_close(whole, whole[:, :1].expand_as(whole))
     decoupled = step.weights[rows["decoupled/big"]]
     assert decoupled.std() > 0
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_more_teachers_ask_for_no_more_student_forwards_or_log_softmaxes():
+    counts = []
+    for teachers in (1, 3, 8):
+        student = Counted(4)
+        made = Distiller(
+            student,
+            teachers={f"t{k}": Frozen(Counted(4)) for k in range(teachers)},
+            paths={"logits": Path(kl), "body": Path(mse, student="body", teacher="body")},
+            task=Classification(3),
+        )
+        with Operations() as operations:
+            made(batch()).loss.backward()
+        counts.append((student.calls, operations.seen["_log_softmax"], operations.seen["_log_softmax_backward_data"]))
+    assert counts[0][0] == 1
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_teachers_of_other_shapes_are_heard_one_by_one():
+    made = distiller({"body": Path(mse, student="body", teacher="body", connector=Project())}, example=batch())
+    step = made(batch())
+    for k, name in enumerate(made.teachers, start=1):
+        said = step.lesson.teachers[name]["body"]
+        assert_close(step.ledger.losses[k], mse(step.lesson.adapted[f"body/{name}"], said))

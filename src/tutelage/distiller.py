@@ -34,6 +34,7 @@ class Distiller(nn.Module):
             Needed only where such a part was built without sizes.
         samples: Size of the training set, one more than the largest index; for losses that remember each sample.
         fingerprints: Of data, preprocessing and views; cached teachers compare them.
+        compile: Train the student through `torch.compile`. Evaluation, and what is shipped, is the student as it is.
 
     Raises:
         TapNotFound: A path names a module that a model does not have.
@@ -63,9 +64,12 @@ class Distiller(nn.Module):
         example: Batch | None = None,
         samples: int | None = None,
         fingerprints: Mapping[str, str] | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.student = student
+        # In the instance's dict: the student would be its own submodule twice.
+        self.__dict__["trained"] = torch.compile(student, dynamic=False) if compile else student
         self.teachers = nn.ModuleDict(teachers)
         self.paths = nn.ModuleDict(paths)
         self.task = task
@@ -91,7 +95,8 @@ class Distiller(nn.Module):
 
     def attend(self, batch: Batch) -> Outputs:
         """Run the student once; its taps are read on the way."""
-        return self._taps(lambda: self.task.call(self.student, batch))
+        network = self.__dict__["trained"] if self.student.training else self.student
+        return self._taps(lambda: self.task.call(network, batch))
 
     def learn(self, batch: Batch, peers: Mapping[str, Outputs], me: str = STUDENT) -> Step:
         """Hear the teachers, fill the ledger, weigh it.

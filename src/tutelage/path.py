@@ -1,15 +1,18 @@
 """Path: one wire, from a tap of the student through a connector and a loss to a tap of the teachers."""
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import RecipeError, UnknownName, close_names
 from .ledger import Batch, Outputs, Row, Spec
 from .losses.batchwise import is_batchwise
+from .losses.together import hears_together
 
 EXTRAS = ("index", "target", "inputs", "mask", "head")
 """What a loss may ask for by keyword."""
@@ -93,18 +96,23 @@ class Path(nn.Module):
         Raises:
             ValueError: The loss did not give one value per sample.
         """
-        heard: dict[str, tuple[Tensor, Tensor]] = {}
-        for teacher, connector, loss in zip(self.hears, self.connectors, self._functions, strict=True):
-            adapted = connector(student[self.student_tap])
-            said = teachers[teacher][self.teacher_tap(teacher)].detach()
-            value = loss(adapted, said, **self._extras(batch, heads.get(teacher)))
+        adapted = [connector(student[self.student_tap]) for connector in self.connectors]
+        said = [teachers[teacher][self.teacher_tap(teacher)].detach() for teacher in self.hears]
+        if self._one_call(said):
+            ask = functools.partial(self._functions[0], **self._extras(batch, None))
+            values = torch.func.vmap(ask, in_dims=(None, 0))(adapted[0], torch.stack(said)).unbind()
+        else:
+            values = tuple(
+                loss(seen, heard, **self._extras(batch, heads.get(teacher)))
+                for teacher, loss, seen, heard in zip(self.hears, self._functions, adapted, said, strict=True)
+            )
+        for value in values:
             if value.shape != (len(batch),):
                 raise ValueError(
                     f"path at student tap {self.student_tap!r}: its loss should give one value per sample, "
                     f"[{len(batch)}]; found {list(value.shape)}."
                 )
-            heard[teacher] = value, adapted
-        return heard
+        return dict(zip(self.hears, zip(values, adapted, strict=True), strict=True))
 
     def commit(self) -> None:
         """Let losses that remember change their memory; once after every step."""
@@ -112,6 +120,11 @@ class Path(nn.Module):
             commit: Callable[[], None] | None = getattr(loss, "commit", None)
             if commit is not None:
                 commit()
+
+    def _one_call(self, said: Sequence[Tensor]) -> bool:
+        """Whether the loss can hear all teachers at once: they differ in nothing but what they say."""
+        alike = len({x.shape for x in said}) == 1 and all(isinstance(c, nn.Identity) for c in self.connectors)
+        return len(said) > 1 and alike and "head" not in self.wants and hears_together(self._functions[0])
 
     def _extras(self, batch: Batch, head: nn.Module | None) -> dict[str, Any]:
         known = {"index": batch.index, "target": batch.target, "inputs": batch.inputs, "head": head}
@@ -158,8 +171,6 @@ def _shape_after(connector: nn.Module, shape: tuple[int, ...] | None) -> tuple[i
     """Shape of one sample behind a connector, found by sending two blank ones through it."""
     if shape is None or isinstance(connector, nn.Identity):
         return shape
-    import torch
-
     training = connector.training
     with torch.no_grad():
         after = connector.eval()(torch.zeros(2, *shape))

@@ -104,16 +104,21 @@ def test_the_command_fills_a_store_and_runs_read_it_instead_of_asking_a_teacher(
     done = cache(student=Digit(), store=tmp_path / "store", assignments=["data.views=2"], top_k=3, **given)
     assert done["forwards"] == sum(len(views) * n for views, n in _counted(done, tmp_path / "store"))
     assert done["teachers"]["big"]["views"] == {"train": (0, 1), "selection": (-1,)}
-    asked = []
+    asked, scores = [], []
     for epochs in (2, 4):
         before = teacher.asked
         train = {"epochs": epochs, "cache": str(tmp_path / "store"), "lr": 0.01}
-        distill(
+        finished = distill(
             student=Digit(), out=tmp_path / f"run{epochs}", assignments=["data.views=2"], train=train,
             baseline=False, **given,
         )  # fmt: skip
         asked.append(teacher.asked - before)
-    assert asked[0] == asked[1], "only to be scored, however long the student learns"
+        evaluated = json.loads((tmp_path / f"run{epochs}" / "evaluation.json").read_text())
+        scores.append(evaluated["models"]["teacher:big"])
+    assert asked[0] >= 359, "the first run asks for the test split, when it reads it"
+    assert asked[1] < 200, "the next only looks at shapes, costs and latency"
+    assert scores[0]["accuracy"] == scores[1]["accuracy"]
+    assert finished.result["teachers"]["big"]["validation"] > 0
 
 
 def _counted(done, folder):

@@ -251,15 +251,12 @@ def _refuse_ambiguous(request: Request) -> None:
 
 
 def _entry(request: Request, manifest: Manifest, name: str) -> Entry:
-    """The entry of a teacher: the one there is, or a new one, for which the teacher answers two samples."""
+    """The entry of a teacher: the one there is, or a new one, for which the teacher answers one batch."""
     fingerprint, taps = request.fingerprints[name], ("", *request.taps.get(name, ()))
     found = manifest.find(fingerprint, taps, request.top_k, request.dtype)
     if found is not None:
         return found
-    part, view = next(request.wanted())
-    said = request.answer(
-        name, request.batch(part, torch.arange(min(2, len(request.slices[part]))), view), bf16=request.bf16
-    )
+    said = request.answer(name, _first_batch(request), bf16=request.bf16)
     codings = tuple(_coding(request, tap, said[tap]) for tap in taps)
     _refuse_maps(request, name, codings)
     preprocess: Any = getattr(getattr(request.teachers[name], "network", None), "preprocess", None)
@@ -348,11 +345,18 @@ def _count(request: Request, missing: Mapping[tuple[str, int, int], list[Piece]]
 
 def _seconds_per_sample(request: Request, entry: Entry) -> float:
     name = next(n for n, f in request.fingerprints.items() if f == entry.fingerprint and n in request.teachers)
+    batch = _first_batch(request)
+    for _ in range(2):  # the first may compile the network, or wake the hardware
+        began = time.perf_counter()
+        request.answer(name, batch, bf16=entry.bf16)[""].sum().item()
+        seconds = time.perf_counter() - began
+    return seconds / len(batch)
+
+
+def _first_batch(request: Request) -> Batch:
+    """As many samples as a teacher will answer at once."""
     part, view = next(request.wanted())
-    batch = request.batch(part, torch.arange(min(request.batch_size, len(request.slices[part]))), view)
-    began = time.perf_counter()
-    request.answer(name, batch, bf16=entry.bf16)[""].sum().item()
-    return (time.perf_counter() - began) / len(batch)
+    return request.batch(part, torch.arange(min(request.batch_size, len(request.slices[part]))), view)
 
 
 def _existing(folder: pathlib.Path) -> pathlib.Path:

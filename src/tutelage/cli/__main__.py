@@ -13,6 +13,8 @@ import typer
 
 from tutelage.errors import InputError, Interrupted, MissingExtra
 
+from .memory import keep_freed_memory
+
 # Read when torch is imported, later: threads that wait must not spin, or a busy machine makes them many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -345,6 +347,8 @@ def main(argv: list[str] | None = None) -> int:
     if "--allow-import" in arguments and "" not in sys.path:
         sys.path.insert(0, "")  # a package of the user's lies where the command is given
     signal.signal(signal.SIGTERM, _terminated)
+    if argv is None:
+        keep_freed_memory()
     code = _guarded(lambda: app(args=arguments, standalone_mode=False), debug)
     if argv is None:
         sys.exit(code)

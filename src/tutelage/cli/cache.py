@@ -134,6 +134,19 @@ def fill(prepared: Prepared, tell: Callable[[str], None]) -> Prepared:
     return dataclasses.replace(prepared, records=records, answering=time.perf_counter() - began)
 
 
+def tested(prepared: Prepared, tell: Callable[[str], None]) -> Mapping[str, Record]:
+    """The teachers' answers to the test split, kept for the next run beside a store that runs share.
+
+    In a store of their own: samples of the test split are numbered from 0 again.
+    """
+    if prepared.store is None or prepared.recipe.train.cache == "auto":
+        return {}
+    asked = request(prepared, prepared.store / "test", ())
+    asked = dataclasses.replace(asked, taps={}, slices={"test": prepared.splits.test}, augment=None)
+    with _Bar() as bar:
+        return write(asked, say=tell, progress=bar)
+
+
 def with_views(prepared: Prepared) -> Prepared:
     """The number of views written out; without augmentation there is only the clean one."""
     data = prepared.recipe.data
@@ -147,7 +160,7 @@ def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("t
     """What a run asks a store for: all teachers at all taps its paths read."""
     train = prepared.recipe.train
     taps = _taps(prepared)
-    teachers = {name: Frozen(network) for name, network in prepared.teachers.items()}
+    teachers = {name: Frozen(network, compile=train.compile) for name, network in prepared.teachers.items()}
     for name, teacher in teachers.items():
         teacher.bind(Spec(call=prepared.task.call, taps=taps, classes=prepared.task.classes), name)
     slices: dict[str, Any] = {}

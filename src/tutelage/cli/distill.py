@@ -1,5 +1,6 @@
 """Distil teachers into a student, train the matched baseline, and say which is better."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ def execute(
     journal = Journal(out)
     try:
         prepared = cache.fill(prepared, journal.say)
-        outcome = run(prepared.plan(out), journal)
+        plan = dataclasses.replace(prepared.plan(out), tested=lambda: cache.tested(prepared, journal.say))
+        outcome = run(plan, journal)
     except (Interrupted, KeyboardInterrupt) as error:
         line = runfolder.resume_line(out, command, allow_import)
         raise Interrupted(f"{error or 'interrupted'}. To go on: {line}") from error

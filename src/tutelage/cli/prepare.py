@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tutelage.cache import Record
+from tutelage.cache import CLEAN, Record, Store
 from tutelage.data import Splits
 from tutelage.engine.examine import Examined, examine
-from tutelage.errors import RecipeError
+from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Batch
 from tutelage.models import find
 from tutelage.models import parse as parse_model
@@ -220,11 +220,28 @@ def prepare(
     def selection() -> Any:
         return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
 
-    examined = examine(teachers, task, selection, force=force)
+    examined = examine(teachers, task, selection, force=force, records=_heard(recipe, splits, teachers))
     prepared = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
     cast = prepared.cast(recipe.train.seed)
     next(iter(prepared.scheme(cast)))  # builds the first distiller: taps, connectors, losses, weights
     return prepared
+
+
+def _heard(recipe: Recipe, splits: Splits, teachers: Mapping[str, nn.Module]) -> dict[str, Record]:
+    """The teachers' answers to the selection split, where the store that the user named has them."""
+    from tutelage.models import fingerprint
+
+    if recipe.train.cache in ("auto", "live"):
+        return {}
+    try:
+        store = Store(recipe.train.cache)
+        part = store.manifest.parts["selection"]
+        records = {name: store.record(fingerprint(network)) for name, network in teachers.items()}
+    except (CacheError, KeyError):  # no such store yet, or it lacks them: the teachers are asked
+        return {}
+    if part.fingerprint != splits.selection.fingerprint:
+        return {}
+    return {name: record for name, record in records.items() if CLEAN in record.views("selection")}
 
 
 def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:

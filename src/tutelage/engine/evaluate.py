@@ -2,13 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tutelage.cache import Record
+from tutelage.ledger import Batch
 from tutelage.tasks.base import Task
 
 
@@ -41,7 +43,6 @@ class Answers:
         return found
 
 
-@torch.no_grad()
 def answer(model: nn.Module, task: Task, batches: Iterable[Any], *, device: torch.device | str = "cpu") -> Answers:
     """Run a model over the labelled samples of a loader, in eval mode, which is restored afterwards.
 
@@ -53,16 +54,27 @@ def answer(model: nn.Module, task: Task, batches: Iterable[Any], *, device: torc
     """
     training = model.training
     model.eval().to(device)
+    found = _collect(
+        lambda batch: task.call(model, dataclasses.replace(batch, inputs=batch.inputs.to(device))), task, batches
+    )
+    model.train(training)
+    return found
+
+
+def read_answers(record: Record, task: Task, batches: Iterable[Any]) -> Answers:
+    """The same of a model whose answers are on disk: nothing runs."""
+    return _collect(lambda batch: record.rows(batch.index, batch.view)[""], task, batches)
+
+
+@torch.no_grad()
+def _collect(ask: Callable[[Batch], Tensor], task: Task, batches: Iterable[Any]) -> Answers:
     predictions, targets, indices, began = [], [], [], time.perf_counter()
     for raw in batches:
         batch = task.unpack(raw)
-        inputs = batch.inputs.to(device)
-        output = task.call(model, dataclasses.replace(batch, inputs=inputs))
         known = batch.labelled
-        predictions.append(task.predict(output).cpu()[known])
+        predictions.append(task.predict(ask(batch)).cpu()[known])
         targets.append(batch.target[known])
         indices.append(batch.index[known])
-    model.train(training)
     seconds = time.perf_counter() - began
     return Answers(torch.cat(predictions), torch.cat(targets), torch.cat(indices), seconds)
 

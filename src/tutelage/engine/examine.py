@@ -1,5 +1,6 @@
 """Look at the teachers before they teach: how good they are here, and whether they would do harm."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from tutelage.cache import Record
 from tutelage.errors import TeacherError
 from tutelage.tasks.base import Task
 
-from .evaluate import Answers, answer
+from .evaluate import Answers, answer, read_answers
 
 Batches = Callable[[], Any]
 
@@ -37,6 +39,7 @@ def examine(
     selection: Batches,
     *,
     force: bool,
+    records: Mapping[str, Record] | None = None,
     device: str | torch.device = "cpu",
 ) -> dict[str, Examined]:
     """Score every teacher on the selection split.
@@ -46,20 +49,25 @@ def examine(
         task: The task.
         selection: Gives a fresh iterator over the selection split.
         force: Go on with a teacher that would be refused.
+        records: Answers to the selection split that are on disk already, by teacher.
         device: Where to run them.
 
     Raises:
         TeacherError: A teacher answers for another number of classes; or, without `force`, is near chance or seems to
             have its classes in another order.
     """
-    return {name: _examine(name, model, task, selection, force, device) for name, model in teachers.items()}
+    found = {}
+    for name, model in teachers.items():
+        _count_classes(name, model, task, selection)
+        if records and name in records:
+            said = read_answers(records[name], task, selection())
+        else:
+            said = answer(model, task, selection(), device=device)
+        found[name] = _judge(name, said, task, force)
+    return found
 
 
-def _examine(
-    name: str, model: nn.Module, task: Task, selection: Batches, force: bool, device: str | torch.device
-) -> Examined:
-    _count_classes(name, model, task, selection)
-    said = answer(model, task, selection(), device=device)
+def _judge(name: str, said: Answers, task: Task, force: bool) -> Examined:
     if not task.classes:
         return Examined(float(said.scores(task).mean()), said.seconds)
     scores = said.scores(task)
@@ -76,6 +84,7 @@ def _count_classes(name: str, model: nn.Module, task: Task, selection: Batches) 
     if not task.classes:
         return
     first = task.unpack(next(iter(selection())))
+    first = dataclasses.replace(first, inputs=first.inputs[:2])
     model.eval()
     with torch.no_grad():
         found = task.call(model, first).shape

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from tutelage import verdict as verdicts
+from tutelage.cache import Record
 from tutelage.distiller import STUDENT
 from tutelage.models import latency, macs, parameters
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
 
-from .evaluate import Answers, answer, compact, describe_answers, most_disagreed
+from .evaluate import Answers, answer, compact, describe_answers, most_disagreed, read_answers
 from .examine import Examined
 from .journal import Journal
 from .results import mean_weights, peak_memory_mb, write_json, write_tensors
@@ -43,6 +44,7 @@ class Plan:
         examined: What was found of them beforehand.
         input_shape: Shape of a picture, ``(C, H, W)``.
         answering: Seconds in which the teachers' answers were put on disk, before the run.
+        tested: Gives the teachers' answers to the test split that are on disk, when it is time to read that split.
         details: More for evaluation.json, such as the pairing.
     """
 
@@ -58,6 +60,7 @@ class Plan:
     examined: Mapping[str, Examined]
     input_shape: tuple[int, int, int]
     answering: float = 0.0
+    tested: Callable[[], Mapping[str, Record]] = dict
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,7 +91,13 @@ def run(plan: Plan, journal: Journal) -> Outcome:
     test = plan.loaders("test", plan.settings.seed, False)
     said = {STUDENT: [answer(model, plan.task, test) for model, _ in students]}
     said[BASELINE] = [answer(model, plan.task, test) for model, _ in baselines]
-    taught = {f"teacher:{name}": answer(model, plan.task, test) for name, model in plan.teachers.items()}
+    records = plan.tested()
+    taught = {
+        f"teacher:{name}": read_answers(records[name], plan.task, test)
+        if name in records
+        else answer(model, plan.task, test)
+        for name, model in plan.teachers.items()
+    }
     result = _result(plan, students, baselines, said)
     result["seconds"]["total"] = round(time.perf_counter() - began + plan.answering, 2)
     first = {name: answers[0] for name, answers in said.items() if answers} | taught

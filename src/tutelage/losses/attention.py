@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .precision import full
+from .together import together
 
 
+@together
 def attention(
     student: Tensor,
     teacher: Tensor,

@@ -30,7 +30,7 @@ class CC(nn.Module):
 
     Reference:
         The loss that RepDistiller gives for Peng et al. 2019, arXiv:1904.01802, there with weight 0.02. Deviation:
-        it takes consecutive samples, so that its value depends on the order of the batch and is not a number for
+        it takes consecutive samples, so that its value changes with the order of a batch and is not a number for
         a batch of one; the mean over all pairs is its mean over all orders, and a single sample gives 0.
 
     Example:

@@ -4,8 +4,10 @@ from torch import Tensor
 
 from .precision import full
 from .shapes import positive, same_batch
+from .together import together
 
 
+@together
 def comparative(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0) -> Tensor:
     """Divergence between softened differences of logits, over all pairs of the batch, times T².
 

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from .precision import full
 from .shapes import same_batch
+from .together import together
 from .unit import unit
 
 
+@together
 def correlation(
     student: Tensor,
     teacher: Tensor,

@@ -4,8 +4,10 @@ from torch import Tensor
 
 from .precision import full
 from .shapes import FEATURES, positive, same_shape
+from .together import together
 
 
+@together
 def cwd(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0) -> Tensor:
     """Divergence between the two networks' distributions over positions, averaged over channels, times T².
 

@@ -6,9 +6,11 @@ from torch import Tensor
 from .batchwise import batchwise
 from .precision import full
 from .shapes import CLASSES, positive, same_shape
+from .together import together
 
 
 @batchwise
+@together
 def dist(
     student: Tensor,
     teacher: Tensor,

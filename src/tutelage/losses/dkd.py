@@ -7,8 +7,10 @@ from .labels import labels, own_and_others
 from .precision import full
 from .shapes import CLASSES, positive, same_shape
 from .standardise import Spread, standardised
+from .together import together
 
 
+@together
 def dkd(
     student: Tensor,
     teacher: Tensor,

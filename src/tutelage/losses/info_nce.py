@@ -5,9 +5,11 @@ from torch import Tensor
 
 from .precision import full
 from .shapes import FEATURES, positive, same_shape
+from .together import together
 from .unit import unit
 
 
+@together
 def info_nce(student: Tensor, teacher: Tensor, /, *, temperature: float = 0.1, symmetric: bool = True) -> Tensor:
     """Cross-entropy of finding a sample's own teacher feature among those of the batch, by cosine.
 

@@ -6,8 +6,10 @@ from .positions import over_positions
 from .precision import full
 from .shapes import CLASSES, positive, same_shape
 from .standardise import Spread, standardised
+from .together import together
 
 
+@together
 def kl(
     student: Tensor,
     teacher: Tensor,

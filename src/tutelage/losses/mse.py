@@ -4,8 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .precision import full
+from .together import together
 
 
+@together
 def mse(student: Tensor, teacher: Tensor, /, *, standardise: bool = False) -> Tensor:
     """Mean squared difference over all elements of a sample.
 

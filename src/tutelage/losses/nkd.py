@@ -6,8 +6,10 @@ from torch import Tensor
 from .labels import labels, own_and_others
 from .precision import full
 from .shapes import CLASSES, positive, same_shape
+from .together import together
 
 
+@together
 def nkd(
     student: Tensor,
     teacher: Tensor,

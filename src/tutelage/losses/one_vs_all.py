@@ -6,8 +6,10 @@ from torch import Tensor
 from .positions import over_positions
 from .precision import full
 from .shapes import CLASSES, positive, same_shape
+from .together import together
 
 
+@together
 def one_vs_all(
     student: Tensor,
     teacher: Tensor,

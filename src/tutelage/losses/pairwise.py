@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .precision import full
+from .together import together
 
 
+@together
 def pairwise(
     student: Tensor,
     teacher: Tensor,

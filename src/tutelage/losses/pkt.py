@@ -5,8 +5,10 @@ from torch import Tensor
 
 from .precision import full
 from .shapes import same_batch
+from .together import together
 
 
+@together
 def pkt(student: Tensor, teacher: Tensor, /, *, diagonal: bool = False, eps: float = 1e-7) -> Tensor:
     """Divergence between the two networks' neighbour probabilities, one row per anchor sample.
 

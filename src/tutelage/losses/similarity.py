@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .precision import full
+from .together import together
 
 
+@together
 def similarity(student: Tensor, teacher: Tensor, /) -> Tensor:
     """Squared difference between the two batches' similarity matrices, one row per anchor sample.
 

@@ -5,8 +5,10 @@ from torch import Tensor
 from .positions import over_positions
 from .precision import full
 from .shapes import CLASSES, positive, same_shape
+from .together import together
 
 
+@together
 def soft_cross_entropy(
     student: Tensor,
     teacher: Tensor,

@@ -8,9 +8,11 @@ from torch import Tensor
 from .kl import kl
 from .precision import full
 from .shapes import CLASSES, same_shape
+from .together import together
 from .unit import unit
 
 
+@together
 def spherical(
     student: Tensor,
     teacher: Tensor,

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from .precision import full
 from .shapes import positive, same_batch
+from .together import together
 
 
+@together
 def transport(
     student: Tensor,
     teacher: Tensor,

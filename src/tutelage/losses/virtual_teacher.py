@@ -9,8 +9,10 @@ from torch import Tensor
 from .labels import labels
 from .precision import full
 from .shapes import positive
+from .together import together
 
 
+@together
 def virtual_teacher(
     student: Tensor,
     teacher: Tensor,

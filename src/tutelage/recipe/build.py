@@ -186,7 +186,9 @@ class Company:
     def teachers(self) -> dict[str, Teacher]:
         """The recipe's teachers."""
         return {
-            name: Cached(self.records[name]) if name in self.records else Frozen(network)
+            name: Cached(self.records[name])
+            if name in self.records
+            else Frozen(network, compile=self.recipe.train.compile)
             for name, network in self.networks.items()
         }
 
@@ -207,6 +209,7 @@ class Company:
                 example=self.example,
                 samples=self.samples,
                 fingerprints=self.fingerprints,
+                compile=self.recipe.train.compile,
             )
 
     def release(self, pupil: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 """Frozen: a trained network that answers live."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -16,6 +17,8 @@ class Frozen(Teacher):
 
     Args:
         network: Any module. It is put into eval mode and its parameters stop requiring gradients.
+        compile: Run it through `torch.compile`: slow at first, faster afterwards. It is compiled for the largest batch
+            it meets, and smaller ones are filled up.
 
     Example:
         >>> teacher = Frozen(nn.Linear(4, 3))
@@ -25,9 +28,11 @@ class Frozen(Teacher):
 
     network: nn.Module
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, compile: bool = False) -> None:
         super().__init__(network)
-        self._head: nn.Module | None = None
+        # In the instance's dict, as the network itself: what is frozen is no submodule.
+        self.__dict__["runs"] = torch.compile(network, dynamic=False) if compile else network
+        self._size = 0 if compile else None
 
     @property
     def head(self) -> nn.Module | None:
@@ -44,7 +49,29 @@ class Frozen(Teacher):
     @torch.no_grad()
     def forward(self, batch: Batch, peers: Mapping[str, Outputs]) -> Outputs:
         """One forward of the network."""
-        return self._taps(lambda: self._call(self.network, batch))
+        if self._size is None:
+            return self._taps(lambda: self._call(self.network, batch))
+        self._size = max(self._size, len(batch))
+        whole, network = filled(batch, self._size), self.__dict__["runs"]
+        return {tap: said[: len(batch)] for tap, said in self._taps(lambda: self._call(network, whole)).items()}
+
+
+def filled(batch: Batch, size: int) -> Batch:
+    """The batch with its last input repeated until there are so many.
+
+    Example:
+        >>> task = __import__("tutelage").tasks.Classification(2)
+        >>> filled(task.unpack((torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]))), 4).inputs.flatten()
+        tensor([1., 2., 2., 2.])
+    """
+    lacks = size - len(batch)
+    if lacks == 0:
+        return batch
+    last = batch.inputs.dim() == 4 and batch.inputs.is_contiguous(memory_format=torch.channels_last)
+    inputs = torch.cat([batch.inputs, batch.inputs[-1:].expand(lacks, *batch.inputs.shape[1:])])
+    # Compiled code is made for one layout.
+    layout = torch.channels_last if last else torch.contiguous_format
+    return dataclasses.replace(batch, inputs=inputs.contiguous(memory_format=layout))
 
 
 class _Arranged(nn.Module):

@@ -88,13 +88,14 @@ class Trust(Weighting):
             return self._weights(ledger, lesson)
 
     def _weights(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        answers = {name: _doubt(said.get(""), lesson) for name, said in lesson.teachers.items()}
-        student = _doubt(lesson.student.get(""), lesson) if self.absolute else None
+        names = list(lesson.teachers)
+        answers = dict(zip(names, _doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
+        student = _doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
         weights = list(torch.ones_like(ledger.losses.detach()))
         for path, members in by_path(ledger.rows).items():
             rows = [ledger.rows[k] for k in members]
             spoken = [answers.get(row.teacher or "") for row in rows]
-            heard = [self._doubt_by_head(row, lesson) for row in rows]
+            heard = _doubts([self._read_by_head(row, lesson) for row in rows], lesson)
             shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
             for k, share, doubt in zip(members, shares, spoken, strict=True):
                 weight = share if student is None or doubt is None else share * _credit(doubt, student)
@@ -111,8 +112,8 @@ class Trust(Weighting):
         blame = (doubt.nan_to_num(nan=0.0) / self.temperature).softmax(dim=0)
         return list(torch.where(doubt.isnan().any(dim=0), equal, (1 - blame) / (len(doubts) - 1)))
 
-    def _doubt_by_head(self, row: Row, lesson: Lesson) -> Tensor | None:
-        """Cross-entropy of the teacher's classifier on the adapted feature; None where it does not apply."""
+    def _read_by_head(self, row: Row, lesson: Lesson) -> Tensor | None:
+        """What the teacher's classifier makes of the adapted feature; None where it does not apply."""
         head, feature = self._heads.get(row.teacher or ""), lesson.adapted.get(row.name)
         if self.on == "logits" or row.path in self._responses or head is None or feature is None:
             return None
@@ -120,7 +121,8 @@ class Trust(Weighting):
         pooled = _pooled(feature)
         if first is None or first.in_features != pooled.shape[1]:
             return None
-        return _doubt(head(pooled.to(first.weight.dtype)), lesson)
+        read: Tensor = head(pooled.to(first.weight.dtype))
+        return read
 
 
 def _credit(teacher: Tensor, student: Tensor) -> Tensor:
@@ -135,25 +137,38 @@ def _pooled(feature: Tensor) -> Tensor:
     return feature.flatten(2).mean(dim=2) if feature.ndim > 3 else feature.flatten(1)
 
 
-def _doubt(logits: Tensor | None, lesson: Lesson) -> Tensor | None:
+def _doubts(answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
+    """Cross-entropy of each answer with the label, ``[B]``; None where it does not line up with the labels at all.
+
+    Answers of one shape are taken at once, so that several teachers cost what one does.
+    """
+    known = [x for x in answers if x is not None and _lines_up(x, lesson.batch.target)]
+    if len(known) == len(answers) > 1 and len({x.shape for x in known}) == 1:
+        return list(torch.func.vmap(lambda x: _doubt(x, lesson))(torch.stack(known)))
+    return [None if x is None or not _lines_up(x, lesson.batch.target) else _doubt(x, lesson) for x in answers]
+
+
+def _lines_up(logits: Tensor, target: Tensor) -> bool:
+    """Whether there is one label for each prediction: classes come second, or last; or the labels are soft."""
+    if logits.ndim < 2:
+        return False
+    if target.is_floating_point():
+        return target.shape == logits.shape and logits.ndim == 2
+    return target.shape in (logits.shape[:-1], logits.shape[:1] + logits.shape[2:])
+
+
+def _doubt(logits: Tensor, lesson: Lesson) -> Tensor:
     """Cross-entropy with the label, ``[B]``: the mean over positions that have one.
 
-    NaN where a sample has no usable label, large where the answer is not finite, None where the
-    answer does not line up with the labels at all.
+    NaN where a sample has no usable label, large where the answer is not finite.
     """
     target = lesson.batch.target
-    if logits is None or logits.ndim < 2:
-        return None
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if target.is_floating_point():
-        if target.shape != logits.shape or logits.ndim != 2:
-            return None
         doubt, usable = F.cross_entropy(logits, target.to(logits), reduction="none"), lesson.batch.labelled
     else:
         if target.shape == logits.shape[:-1]:
             logits = logits.movedim(-1, 1)
-        if target.shape != logits.shape[:1] + logits.shape[2:]:
-            return None
         valid = (target >= 0) & (target < logits.shape[1])
         each = F.cross_entropy(logits, target.where(valid, 0), reduction="none")
         count = valid.reshape(len(valid), -1).sum(dim=1)

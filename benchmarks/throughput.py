@@ -1,0 +1,463 @@
+"""What teachers cost, as ratios within one run.
+
+    python benchmarks/throughput.py [cached live loops linear memory whole sweep] [--blocks 30] [--threads 1]
+
+Student resnet8, teachers resnet56, resnet44 and resnet32 of CIFAR-10, batch 128, KL and one pooled path, default
+weighting. Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`).
+
+Each thing that is timed runs in a process of its own, from start to end through the code that a run uses: loader,
+augmentation, Lightning, logging. The processes take turns: one trains a block while the others wait. A ratio is
+taken within each round; its median over the rounds stands with a 95% bootstrap interval. One line a figure is appended
+to benchmarks/results/throughput.jsonl.
+"""
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+SHARED = pathlib.Path(os.environ.get("TUTELAGE_SHARED", "../shared"))
+RESULTS = pathlib.Path("benchmarks/results/throughput.jsonl")
+NETS = ("resnet56", "resnet44", "resnet32")
+DATA = str(SHARED / "data" / "cifar10")
+
+
+def teacher(net: str) -> str:
+    """A shared teacher as the command line takes it."""
+    return f"{net}=cifar/{net}@{SHARED}/weights/cifar10_{net}.safetensors"
+
+
+# -- things that are timed, each in its own process
+
+
+class Pace:
+    """Called before each step: after every block of steps it tells how long they took and waits for its next turn."""
+
+    def __init__(self, turn: Any, steps: int) -> None:
+        self.turn, self.steps, self.done, self.began = turn, steps, 0, 0.0
+
+    def __call__(self) -> None:
+        """One step more."""
+        if self.done % self.steps == 0:
+            if self.done:
+                self.turn.send(time.perf_counter() - self.began)
+            if self.turn.recv() == "stop":
+                os._exit(0)
+            self.began = time.perf_counter()
+        self.done += 1
+
+
+def engine(pace: Pace, store: str, teachers: Sequence[str], options: Sequence[str]) -> None:
+    """Training by the engine; `store` is where teachers answer from, ``"live"`` for live teachers."""
+    from tutelage.cli import cache
+    from tutelage.cli.prepare import gather, prepare
+    from tutelage.data import Loader
+    from tutelage.engine.journal import Journal
+    from tutelage.engine.train import train_stage
+
+    class Paced(Loader):
+        """Batches without end, so that no validation comes between."""
+
+        def __iter__(self) -> Iterator[Any]:
+            for batch in super().__iter__():
+                pace()
+                yield batch
+
+    assignments = [*base(), f"train.cache={store}", "train.epochs=1", *options]
+    raw, live = gather(None, student="cifar/resnet8", teachers=teachers, data=DATA, assignments=assignments)
+    out = pathlib.Path(tempfile.mkdtemp())
+    prepared = cache.fill(cache.decide(prepare(raw, live, force=True), out), print)
+    cast = prepared.cast(0)
+    stage = next(iter(prepared.scheme(cast)))
+    plain = prepared.loader("train", 0)
+    loader = Paced(
+        plain.slice, batch_size=128, seed=0, augment=plain.augment, views=plain.views, steps_per_epoch=100_000
+    )
+    train_stage(stage, loader, None, prepared.recipe.train, out / "checkpoints", Journal(out), "student")
+
+
+def plain(pace: Pace, options: Sequence[str]) -> None:
+    """Plain training by the engine."""
+    engine(pace, "live", (), options)
+
+
+def inference(pace: Pace, options: Sequence[str]) -> None:
+    """The three teachers' forwards alone, over the same batches."""
+    from tutelage.cli.prepare import gather, prepare
+    from tutelage.ledger import Spec
+    from tutelage.teachers import Frozen
+
+    raw, live = gather(
+        None,
+        student="cifar/resnet8",
+        teachers=[teacher(net) for net in NETS],
+        data=DATA,
+        assignments=[*base(), *options],
+    )
+    prepared = prepare(raw, live, force=True)
+    made = {name: Frozen(network, compile=prepared.recipe.train.compile) for name, network in prepared.teachers.items()}
+    for name, one in made.items():
+        one.bind(Spec(call=prepared.task.call, taps={name: ()}, classes=prepared.task.classes), name)
+    loader, step = prepared.loader("train", 0), 0
+    batches = [prepared.task.unpack(loader.batch(0, step)) for step in range(4)]
+    while True:
+        pace()
+        for one in made.values():
+            one(batches[step % len(batches)], {})
+        step += 1
+
+
+def loop(pace: Pace, kind: str, **options: Any) -> None:
+    """A loop of `loops`."""
+    import loops
+
+    from tutelage.data import open_data
+
+    getattr(loops, kind)(open_data(DATA, limit=5000).train, pace, **options)
+
+
+def base() -> list[str]:
+    """What all have in common: few pictures, since only time is measured."""
+    return ["data.limit=2560", "data.selection=0.02", "data.views=4"]
+
+
+def child(turn: Any, threads: int, steps: int, run: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """A process that takes turns."""
+    from tutelage.cli.memory import keep_freed_memory
+
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    run(Pace(turn, steps), *arguments)
+
+
+Thing = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+def rounds(things: dict[str, Thing], given: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each block of each thing; one after the other, in an order that turns from round to round."""
+    context = multiprocessing.get_context("spawn")
+    turns, processes = {}, []
+    for name, (run, arguments) in things.items():
+        turns[name], other = context.Pipe()
+        processes.append(context.Process(target=child, args=(other, given.threads, given.steps, run, arguments)))
+        processes[-1].start()
+    seconds: dict[str, list[float]] = {name: [] for name in things}
+    names = list(things)
+    for number in range(-2, given.blocks):  # two rounds to warm up
+        for name in (*names[number % len(names) :], *names[: number % len(names)]):
+            turns[name].send("go")
+            took = turns[name].recv()
+            if number >= 0:
+                seconds[name].append(took)
+    for name, process in zip(names, processes, strict=True):
+        turns[name].send("go")
+        turns[name].recv()
+        turns[name].send("stop")
+        process.join()
+    return seconds
+
+
+# -- figures
+
+
+def interval(values: list[float], resamples: int = 4000) -> tuple[float, float]:
+    """95% bootstrap interval of the median."""
+    draws = torch.randint(len(values), (resamples, len(values)), generator=torch.Generator().manual_seed(0))
+    medians = torch.tensor(values)[draws].median(dim=1).values
+    return float(medians.quantile(0.025)), float(medians.quantile(0.975))
+
+
+def report(figure: str, values: list[float], limit: float | None, given: argparse.Namespace, **more: Any) -> None:
+    """Print a ratio and append it to the results."""
+    from tutelage.cli.runfolder import hardware, versions
+
+    low, high = interval(values)
+    median = statistics.median(values)
+    verdict = (
+        ""
+        if limit is None
+        else f"  limit {limit}: {'met' if high < limit else 'missed' if low > limit else 'not resolved'}"
+    )
+    print(f"{figure}: {median:.3f} [{low:.3f}, {high:.3f}] over {len(values)}{verdict}", flush=True)
+    line = {"figure": figure, "median": median, "interval": [low, high], "n": len(values), "limit": limit, **more}
+    line |= {"threads": given.threads, "steps": given.steps}
+    line |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "hardware": hardware()}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line | {"versions": versions()}) + "\n")
+
+
+def over(above: list[float], *below: list[float]) -> list[float]:
+    """The ratio in each round."""
+    return [a / sum(b) for a, b in zip(above, zip(*below, strict=True), strict=True)]
+
+
+def cached(given: argparse.Namespace) -> None:
+    """A step with one and three cached teachers beside a plain step of the same engine."""
+    store, three = str(given.store / "three"), [teacher(net) for net in NETS]
+    fill(store, three)
+    kl = ["paths=[logits]"]
+    found = rounds(
+        {
+            "plain": (plain, ([],)),
+            "default": (engine, (store, three, [])),
+            "kl": (engine, (store, three, kl)),
+        },
+        given,
+    )
+    report("cached, KL + pooled, 3 teachers / plain", over(found["default"], found["plain"]), 1.10, given)
+    report("cached, KL only, 3 teachers / plain", over(found["kl"], found["plain"]), 1.05, given)
+
+
+def live(given: argparse.Namespace) -> None:
+    """A step with three live teachers beside a plain step and their forwards."""
+    three = [teacher(net) for net in NETS]
+    found = rounds(
+        {"plain": (plain, ([],)), "teachers": (inference, ([],)), "live": (engine, ("live", three, []))}, given
+    )
+    report(
+        "live, 3 teachers / (plain + inference)", over(found["live"], found["plain"], found["teachers"]), 1.05, given
+    )
+
+
+def loops(given: argparse.Namespace) -> None:
+    """Plain training by the engine beside the two loops, as it is and compiled."""
+    found = rounds(
+        {
+            "engine": (plain, ([],)),
+            "by hand": (loop, ("by_hand",)),
+            "usual": (loop, ("usual",)),
+            "engine, compiled": (plain, (["train.compile=true"],)),
+            "by hand, compiled": (compiled_loop, ()),
+        },
+        given,
+    )
+    report("engine / by hand", over(found["engine"], found["by hand"]), 1.05, given)
+    report("engine / by hand, both compiled", over(found["engine, compiled"], found["by hand, compiled"]), 1.05, given)
+    report("usual / engine (times the samples per second)", over(found["usual"], found["engine"]), None, given)
+    report("usual / engine, compiled", over(found["usual"], found["engine, compiled"]), None, given)
+    for name, seconds in found.items():
+        print(f"  {name}: {128 * given.steps / statistics.median(seconds):.0f} samples/s")
+
+
+def compiled_loop(pace: Pace) -> None:
+    """The loop written by hand, compiled."""
+    loop(pace, "by_hand", compile=True)
+
+
+def linear(given: argparse.Namespace) -> None:
+    """KL with one, three and eight cached teachers beside a plain step; and the time to fill a store."""
+    eight = [*(teacher(net) for net in (*NETS, "resnet20")), *(f"r{k}=cifar/resnet8" for k in range(4))]
+    store, kl = str(given.store / "eight"), ["paths=[logits]"]
+    fill(store, eight)
+    things: dict[str, Thing] = {"plain": (plain, ([],))}
+    things |= {str(k): (engine, (store, eight[:k], kl)) for k in (1, 3, 8)}
+    found = rounds(things, given)
+    for k in (1, 3, 8):
+        report(f"cached, KL only, {k} teachers / plain", over(found[str(k)], found["plain"]), None, given)
+    each = [(b / a - 1) / 7 + 1 for a, b in zip(found["1"], found["8"], strict=True)]
+    report("one teacher more (from 1 to 8) / step with 1", each, 1.02, given)
+    times: dict[str, list[float]] = {}
+    for _ in range(given.fills):
+        for name, (samples, views, count) in FILLS.items():
+            times.setdefault(name, []).append(fill_seconds(samples, views, eight[3 : 3 + count], given.threads))
+    for name in list(FILLS)[1:]:
+        report(
+            f"filling a store: {name} / {next(iter(FILLS))}", over(times[name], times[next(iter(FILLS))]), None, given
+        )
+
+
+FILLS = {
+    "2,000 samples, 2 views, 1 teacher": (2000, 2, 1),
+    "twice the samples": (4000, 2, 1),
+    "twice the views": (2000, 4, 1),
+    "1,000 samples, 4 views": (1000, 4, 1),
+}
+
+
+def command(arguments: Sequence[str], threads: int) -> tuple[float, str]:
+    """Seconds and output of a command of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    began = time.perf_counter()
+    line = [sys.executable, "-m", "tutelage", *arguments]
+    done = subprocess.run(
+        line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
+    return time.perf_counter() - began, done.stdout
+
+
+def sets(assignments: Sequence[str]) -> list[str]:
+    """As the command line takes them."""
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def taught(teachers: Sequence[str]) -> list[str]:
+    """As the command line takes them."""
+    return [word for one in teachers for word in ("--teacher", one)]
+
+
+def fill(store: str, teachers: Sequence[str]) -> None:
+    """Answers for the timed runs; what is there stays."""
+    words = ["cache", "--student", "cifar/resnet8", "--data", DATA, "--store", store, "--force"]
+    command([*words, *taught(teachers), *sets(base())], 1)
+
+
+def fill_seconds(samples: int, views: int, teachers: Sequence[str], threads: int) -> float:
+    """Seconds in which a new store is filled, as the command tells them."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [
+            "cache",
+            "--student",
+            "cifar/resnet8",
+            "--data",
+            DATA,
+            "--store",
+            f"{folder}/store",
+            "--json",
+            "--force",
+        ]
+        size = [f"data.limit={samples}", "data.selection=0.02", f"data.views={views}"]
+        _, said = command([*words, *taught(teachers), *sets(size)], threads)
+        return float(json.loads(said)["seconds"])
+
+
+def whole(given: argparse.Namespace) -> None:
+    """From nothing to a trained student: 12 epochs and V = 4, beside 12 plain epochs and 4 epochs of inference."""
+    three = [teacher(net) for net in NETS]
+    size = [f"data.limit={given.limit}", "data.selection=0.02", "train.epochs=12"]
+    ratios = []
+    for seed in range(given.runs):
+        with tempfile.TemporaryDirectory() as folder:
+            common = ["--data", DATA, "--json", *sets([*size, f"train.seed={seed}"])]
+            _, said = command(["train", "--model", "cifar/resnet8", "--out", f"{folder}/plain", *common], given.threads)
+            alone = json.loads(said)["seconds"]["student"]
+            words = ["distill", "--student", "cifar/resnet8", *taught(three), "--out", f"{folder}/run", "--no-baseline"]
+            _, said = command([*words, *common, *sets(["data.views=4"])], given.threads)
+            seconds = json.loads(said)["seconds"]
+            forwards = inference_seconds(given.limit, given.threads)
+        ratios.append((seconds["student"] + seconds["teachers"]) / (alone + 4 * forwards))
+        print(
+            f"  {seconds['teachers']:.0f} s answers + {seconds['student']:.0f} s student; {alone:.0f} s plain, "
+            f"4 x {forwards:.0f} s inference"
+        )
+    report("whole run, V = 4 / (12 plain epochs + 4 of inference)", ratios, 1.10, given, limit_of_pictures=given.limit)
+
+
+def inference_seconds(samples: int, threads: int) -> float:
+    """Seconds of one epoch of the three teachers' forwards, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    turn, other = context.Pipe()
+    steps = samples // 128
+    process = context.Process(target=child, args=(other, threads, steps, inference, ([],)))
+    process.start()
+    turn.send("go")
+    seconds = turn.recv()
+    turn.send("stop")
+    process.join()
+    return float(seconds)
+
+
+def memory(given: argparse.Namespace) -> None:
+    """Peak anonymous memory of a cached run beside plain training."""
+    three, store = [teacher(net) for net in NETS], str(given.store / "three")
+    fill(store, three)
+    ratios = []
+    for seed in range(given.runs):
+        with tempfile.TemporaryDirectory() as folder:
+            common = ["--data", DATA, *sets([*base(), "train.epochs=3", f"train.seed={seed}"])]
+            alone = peak(["train", "--model", "cifar/resnet8", "--out", f"{folder}/plain", *common], given.threads)
+            words = ["distill", "--student", "cifar/resnet8", *taught(three), "--out", f"{folder}/run", "--no-baseline"]
+            whole_run = peak([*words, *common, *sets([f"train.cache={store}"])], given.threads)
+        ratios.append(whole_run / alone)
+        print(f"  plain {alone / 1e3:.0f} MB, cached {whole_run / 1e3:.0f} MB")
+    report("peak anonymous memory, cached run / plain training", ratios, 1.15, given)
+
+
+def peak(arguments: Sequence[str], threads: int) -> float:
+    """Largest anonymous memory of a command, in kB, looked at 20 times a second."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tutelage", *arguments],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    most = 0.0
+    while process.poll() is None:
+        try:
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            break
+        most = max([most, *(float(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))])
+        time.sleep(0.05)
+    assert process.wait() == 0, arguments
+    return most
+
+
+SWEEP = (
+    [],
+    ["paths=[logits]"],
+    ["paths=[logits]", "weighting.scale={use: fixed, mean: true}"],
+    ["paths.logits={loss: {use: kl, temperature: 1}}"],
+    ["paths.logits={loss: {use: kl, temperature: 8}}"],
+    ["weighting={use: auto, response: 2.0}"],
+    ["weighting={use: auto, response: 8.0}"],
+    ["train.lr=0.2"],
+)
+
+
+def sweep(given: argparse.Namespace) -> None:
+    """Eight recipes over one store beside eight live runs."""
+    three = [teacher(net) for net in NETS]
+    size = ["data.limit=2560", "data.selection=0.02", "train.epochs=8"]
+    totals = {"cached": 0.0, "live": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        common = ["--student", "cifar/resnet8", *taught(three), "--data", DATA, *sets(size)]
+        seconds, _ = command(["cache", *common, "--store", f"{folder}/store", *sets(["data.views=4"])], given.threads)
+        totals["cached"] += seconds
+        for number, options in enumerate(SWEEP):
+            for how, more in (
+                ("cached", [f"train.cache={folder}/store", "data.views=4"]),
+                ("live", ["train.cache=live"]),
+            ):
+                out = ["--out", f"{folder}/{how}{number}", "--no-baseline"]
+                seconds, _ = command(["distill", *common, *out, *sets([*options, *more])], given.threads)
+                totals[how] += seconds
+    print(f"  one store and 8 cached runs {totals['cached']:.0f} s, 8 live runs {totals['live']:.0f} s")
+    report("a sweep of 8: live / cached", [totals["live"] / totals["cached"]], None, given, seconds=totals)
+
+
+FIGURES = {f.__name__: f for f in (cached, live, loops, linear, memory, whole, sweep)}
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="*", default=[], choices=[[], *FIGURES], help="all of them if none is named")
+    parser.add_argument("--blocks", type=int, default=30, help="rounds of each comparison")
+    parser.add_argument("--steps", type=int, default=5, help="steps in a block")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--fills", type=int, default=5, help="how often stores are filled")
+    parser.add_argument("--runs", type=int, default=3, help="how often whole runs are compared")
+    parser.add_argument("--limit", type=int, default=10_000, help="training pictures of whole runs")
+    parser.add_argument("--store", type=pathlib.Path, default=pathlib.Path("caches/throughput"))
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    for name in given.figures or FIGURES:
+        FIGURES[name](given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""A frozen teacher answers the same however it is run."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from tutelage import Distiller, Frozen, Path
+from tutelage.ledger import Spec
+from tutelage.losses import kl
+from tutelage.tasks import Classification
+
+TASK = Classification(3)
+
+
+def network(width: int) -> nn.Module:
+    torch.manual_seed(width)
+    layers = nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(4 * width, 3)
+    return nn.Sequential(*layers)
+
+
+def batch(size: int):
+    given = TASK.unpack((torch.rand(size, 3, 4, 4), torch.arange(size) % 3))
+    return dataclasses.replace(given, inputs=given.inputs.contiguous(memory_format=torch.channels_last))
+
+
+@pytest.mark.slow
+def test_a_compiled_teacher_answers_as_the_plain_one_and_is_compiled_once_for_smaller_batches():
+    net = network(4)
+    plain, compiled = Frozen(net), Frozen(net, compile=True)
+    for teacher in (plain, compiled):
+        teacher.bind(Spec(call=TASK.call, taps={"big": ("2",)}, classes=TASK.classes), "big")
+    torch._dynamo.utils.counters.clear()
+    for size in (6, 6, 4, 1):
+        given = batch(size)
+        for tap, said in plain(given, {}).items():
+            assert_close(compiled(given, {})[tap], said)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not compiled.state_dict()
+    assert not list(compiled.modules())[1:]
+
+
+@pytest.mark.slow
+def test_a_compiled_student_gets_the_gradients_of_the_plain_one():
+    given, grads = batch(6), []
+    for compiled in (False, True):
+        student = network(2)
+        made = Distiller(
+            student,
+            teachers={"big": Frozen(network(4))},
+            paths={"logits": Path(kl)},
+            task=TASK,
+            compile=compiled,
+        )
+        made(given).loss.backward()
+        grads.append({name: parameter.grad for name, parameter in made.named_parameters()})
+        assert made.state_dict().keys() == Distiller(network(2), teachers={}, paths={}, task=TASK).state_dict().keys()
+    assert_close(grads[0], grads[1])
