@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .errors import RecipeError
 from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step
-from .path import Path
+from .path import Path, tap_names
 from .taps import Taps
 from .tasks.base import Task
 from .teachers.base import Teacher
@@ -163,10 +163,10 @@ class Distiller(nn.Module):
     def _tap_names(self) -> dict[str, tuple[str, ...]]:
         names: dict[str, dict[str, None]] = {STUDENT: {}, **{teacher: {} for teacher in self.teachers}}
         for path in self._all_paths():
-            names[STUDENT][path.student_tap] = None
+            names[STUDENT] |= dict.fromkeys(tap_names(path.student_tap))
             for row in path.rows("", self.teachers):
                 assert row.teacher is not None
-                names[row.teacher][path.teacher_tap(row.teacher)] = None
+                names[row.teacher] |= dict.fromkeys(tap_names(path.teacher_tap(row.teacher)))
         return {model: tuple(tap for tap in taps if tap) for model, taps in names.items()}
 
     @torch.no_grad()

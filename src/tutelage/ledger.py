@@ -15,6 +15,15 @@ from torch import Tensor, nn
 Outputs = Mapping[str, Tensor]
 """What one model said: tap name -> tensor ``[B, ...]``; ``""`` is the model's own output."""
 
+Tap = str | tuple[str, ...]
+"""Where a path reads a model: one tap, or several that go to its loss together."""
+
+Said = Tensor | tuple[Tensor, ...]
+"""What a model said at a `Tap`: one tensor, or a tuple in the order of the taps."""
+
+Shape = tuple[int, ...]
+"""Shape of one sample, without the batch."""
+
 BASE = "base"
 """The path name of rows that come from the task itself, without a teacher."""
 
@@ -69,13 +78,14 @@ class Lesson:
         batch: The batch.
         student: The student's taps, with gradient.
         teachers: Each teacher's taps, without gradient.
-        adapted: Row name -> the student's tap after the row's connector, with gradient.
+        adapted: Row name -> the student's tap after the row's connector, with gradient; a tuple where the row's
+            path reads several taps.
     """
 
     batch: Batch
     student: Outputs
     teachers: Mapping[str, Outputs]
-    adapted: Mapping[str, Tensor]
+    adapted: Mapping[str, Said]
 
 
 @dataclass(frozen=True)
@@ -176,7 +186,7 @@ class Spec:
 
     call: Callable[[nn.Module, Batch], Tensor]
     taps: Mapping[str, tuple[str, ...]]
-    shapes: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    shapes: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
     samples: int | None = None
     classes: tuple[str, ...] = ()
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
@@ -184,6 +194,9 @@ class Spec:
     batchwise: frozenset[str] = frozenset()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
-    def shape(self, model: str, tap: str) -> tuple[int, ...] | None:
-        """Shape of one sample at a tap, or None where no probe forward was made."""
-        return self.shapes.get(model, {}).get(tap)
+    def shape(self, model: str, tap: Tap) -> Shape | tuple[Shape, ...] | None:
+        """Shape of one sample at a tap, a tuple of them at several; None where no probe forward was made."""
+        known = self.shapes.get(model, {})
+        if isinstance(tap, str):
+            return known.get(tap)
+        return tuple(known[name] for name in tap) if known else None

@@ -1,16 +1,16 @@
-"""Path: one wire, from a tap of the student through a connector and a loss to a tap of the teachers."""
+"""Path: one wire, from a tap of the student (or several) through a connector and a loss to a tap of the teachers."""
 
 import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from .errors import RecipeError, UnknownName, close_names
-from .ledger import Batch, Outputs, Row, Spec
+from .ledger import Batch, Outputs, Row, Said, Shape, Spec, Tap
 from .losses.batchwise import is_batchwise
 from .losses.together import hears_together
 
@@ -21,14 +21,21 @@ EXTRAS = ("index", "target", "inputs", "mask", "head")
 class Path(nn.Module):
     """One wire: student tap -> connector -> loss <- teacher tap, for some or all teachers.
 
+    A list of taps instead of one hands the loss a tuple of tensors; it is for losses that look at several layers
+    together.
+
     Args:
         loss: ``(student, teacher) -> [B]``. By keyword it may ask for ``index``, ``target``, ``inputs``, ``mask``
             (from `Batch.extras`) and ``head`` (the teacher's classifier). A module is cloned per teacher.
-        student: The student's tap: a module's name, ``"name:input"``, or ``""`` for the output.
-        teacher: The teachers' tap, or one for each teacher by name.
+        student: The student's tap: a module's name, ``"name:input"``, or ``""`` for the output; or a list of taps.
+        teacher: The teachers' tap or list of taps, or one for each teacher by name.
         teachers: Which teachers to hear; None for all.
         connector: What stands between the student's tap and the loss, cloned per teacher, or one for each teacher
             by name. Parts with a ``bind(student, teacher, samples)`` method are told the shapes of one sample.
+            With several taps it is cloned for each, and the teacher needs as many; losses are told tuples of shapes.
+
+    Raises:
+        RecipeError: A list of taps is empty.
 
     Example:
         >>> from tutelage.losses import kl
@@ -40,14 +47,15 @@ class Path(nn.Module):
         self,
         loss: Callable[..., Tensor],
         *,
-        student: str = "",
-        teacher: str | Mapping[str, str] = "",
+        student: str | Sequence[str] = "",
+        teacher: str | Sequence[str] | Mapping[str, str | Sequence[str]] = "",
         teachers: Sequence[str] | None = None,
         connector: nn.Module | Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.student_tap = student
-        self.teacher_taps = teacher
+        self.student_tap = _tap(student)
+        self._each = {name: _tap(tap) for name, tap in teacher.items()} if isinstance(teacher, Mapping) else None
+        self._all = "" if isinstance(teacher, Mapping) else _tap(teacher)
         self.named = None if teachers is None else tuple(teachers)
         self.hears: tuple[str, ...] = ()
         self._given = (loss, connector)  # a tuple: the originals are not part of the module
@@ -61,9 +69,9 @@ class Path(nn.Module):
         """The ledger rows this path will write, one for each teacher it hears."""
         return tuple(Row(name, teacher) for teacher in self._heard(name, tuple(teachers)))
 
-    def teacher_tap(self, teacher: str) -> str:
-        """The tap that is read from this teacher."""
-        return self.teacher_taps if isinstance(self.teacher_taps, str) else self.teacher_taps[teacher]
+    def teacher_tap(self, teacher: str) -> Tap:
+        """The tap that is read from this teacher, or several."""
+        return self._all if self._each is None else self._each[teacher]
 
     def bind(self, name: str, teachers: Iterable[str], spec: Spec) -> None:
         """Clone loss and connector for each teacher and tell them their sizes."""
@@ -72,7 +80,8 @@ class Path(nn.Module):
         for teacher in self.hears:
             own = connector.get(teacher) if isinstance(connector, Mapping) else connector
             shapes = spec.shape("student", self.student_tap), spec.shape(teacher, self.teacher_tap(teacher))
-            self.connectors.append(_bound(own or nn.Identity(), name, shapes, spec))
+            between = self._between(name, teacher, own)
+            self.connectors.append(_bound(between, name, shapes, spec))
             if isinstance(loss, nn.Module):
                 adapted = _shape_after(self.connectors[-1], shapes[0])
                 self.losses.append(_bound(loss, name, (adapted, shapes[1]), spec))
@@ -87,18 +96,18 @@ class Path(nn.Module):
 
     def forward(
         self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, heads: Mapping[str, nn.Module]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
+    ) -> dict[str, tuple[Tensor, Said]]:
         """What each teacher thinks of the student here.
 
         Returns:
-            Teacher name -> (loss ``[B]``, the student's tap after the connector).
+            Teacher name -> (loss ``[B]``, the student's tap, or taps, after the connector).
 
         Raises:
             ValueError: The loss did not give one value per sample.
         """
-        adapted = [connector(student[self.student_tap]) for connector in self.connectors]
-        said = [teachers[teacher][self.teacher_tap(teacher)].detach() for teacher in self.hears]
-        if self._one_call(said):
+        adapted = [connector(said_at(self.student_tap, student)) for connector in self.connectors]
+        said = [said_at(self.teacher_tap(teacher), teachers[teacher], detach=True) for teacher in self.hears]
+        if _alike(said) and self._one_call():
             ask = functools.partial(self._functions[0], **self._extras(batch, None))
             values = torch.func.vmap(ask, in_dims=(None, 0))(adapted[0], torch.stack(said)).unbind()
         else:
@@ -121,24 +130,81 @@ class Path(nn.Module):
             if commit is not None:
                 commit()
 
-    def _one_call(self, said: Sequence[Tensor]) -> bool:
+    def _one_call(self) -> bool:
         """Whether the loss can hear all teachers at once: they differ in nothing but what they say."""
-        alike = len({x.shape for x in said}) == 1 and all(isinstance(c, nn.Identity) for c in self.connectors)
-        return len(said) > 1 and alike and "head" not in self.wants and hears_together(self._functions[0])
+        plain = all(isinstance(connector, nn.Identity) for connector in self.connectors)
+        return plain and "head" not in self.wants and hears_together(self._functions[0])
 
     def _extras(self, batch: Batch, head: nn.Module | None) -> dict[str, Any]:
         known = {"index": batch.index, "target": batch.target, "inputs": batch.inputs, "head": head}
         return {want: known[want] if want in known else batch.extras.get(want) for want in self.wants}
 
     def _heard(self, name: str, teachers: tuple[str, ...]) -> tuple[str, ...]:
-        for teacher in (*(self.named or ()), *(() if isinstance(self.teacher_taps, str) else self.teacher_taps)):
+        for teacher in (*(self.named or ()), *(self._each or ())):
             if teacher not in teachers:
                 raise UnknownName(
                     f"path {name!r} names teacher {teacher!r}, which is not among the teachers; "
                     f"{close_names(teacher, teachers)}."
                 )
         hears = teachers if self.named is None else self.named
-        return hears if isinstance(self.teacher_taps, str) else tuple(t for t in hears if t in self.teacher_taps)
+        return hears if self._each is None else tuple(t for t in hears if t in self._each)
+
+    def _between(self, name: str, teacher: str, connector: nn.Module | None) -> nn.Module:
+        """The connector from tap to tap; one for each where there are several."""
+        ours, theirs = self.student_tap, self.teacher_tap(teacher)
+        if connector is None or (isinstance(ours, str) and isinstance(theirs, str)):
+            return connector or nn.Identity()
+        if isinstance(ours, str) or isinstance(theirs, str) or len(ours) != len(theirs):
+            raise RecipeError(
+                f"path {name!r}: a connector leads from tap to tap, but the student has {len(tap_names(ours))} here "
+                f"and teacher {teacher!r} {len(tap_names(theirs))}. Name as many, or leave the connector out."
+            )
+        return _EachTap(connector, len(ours))
+
+
+class _EachTap(nn.ModuleList):
+    """The same connector between several taps, with sizes of its own for each."""
+
+    def __init__(self, connector: nn.Module, taps: int) -> None:
+        super().__init__(copy.deepcopy(connector) for _ in range(taps))
+
+    def bind(self, student: Any, teacher: Any, samples: int | None) -> None:
+        unknown = (None,) * len(self)
+        for connector, *shapes in zip(self, student or unknown, teacher or unknown, strict=True):
+            bind: Callable[..., None] | None = getattr(connector, "bind", None)
+            if bind is not None:
+                bind(*shapes, samples)
+
+    def forward(self, said: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(connector(x) for connector, x in zip(self, said, strict=True))
+
+
+def tap_names(tap: Tap) -> tuple[str, ...]:
+    """The names in a tap, one or several.
+
+    Example:
+        >>> tap_names("layer3"), tap_names(("layer2", "layer3"))
+        (('layer3',), ('layer2', 'layer3'))
+    """
+    return (tap,) if isinstance(tap, str) else tap
+
+
+def said_at(tap: Tap, outputs: Outputs, *, detach: bool = False) -> Said:
+    """What a model said at one tap, or a tuple of what it said at several."""
+    said = tuple(outputs[name].detach() if detach else outputs[name] for name in tap_names(tap))
+    return said[0] if isinstance(tap, str) else said
+
+
+def _alike(said: list[Said]) -> TypeGuard[list[Tensor]]:
+    """Whether several teachers said one tensor each, all of one shape."""
+    tensors = [x for x in said if isinstance(x, Tensor)]
+    return len(tensors) == len(said) > 1 and len({x.shape for x in tensors}) == 1
+
+
+def _tap(given: str | Sequence[str]) -> Tap:
+    if not isinstance(given, str) and not given:
+        raise RecipeError("path: expected a tap or a list of taps, found an empty list. Leave it out for the output.")
+    return given if isinstance(given, str) else tuple(given)
 
 
 def wanted_extras(loss: Callable[..., Tensor]) -> tuple[str, ...]:
@@ -153,7 +219,7 @@ def wanted_extras(loss: Callable[..., Tensor]) -> tuple[str, ...]:
     return tuple(extra for extra in EXTRAS if extra in parameters)
 
 
-Sizes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
+Sizes = tuple[Shape | tuple[Shape, ...] | None, Shape | tuple[Shape, ...] | None]
 
 
 def _bound(part: nn.Module, path: str, shapes: Sizes, spec: Spec) -> nn.Module:
@@ -167,10 +233,12 @@ def _bound(part: nn.Module, path: str, shapes: Sizes, spec: Spec) -> nn.Module:
     return part
 
 
-def _shape_after(connector: nn.Module, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Shape of one sample behind a connector, found by sending two blank ones through it."""
+def _shape_after(connector: nn.Module, shape: Any) -> Any:
+    """Shape of one sample behind a connector, found by sending two blank ones through it; of each tap if several."""
     if shape is None or isinstance(connector, nn.Identity):
         return shape
+    if isinstance(connector, _EachTap):
+        return tuple(_shape_after(*each) for each in zip(connector, shape, strict=True))
     training = connector.training
     with torch.no_grad():
         after = connector.eval()(torch.zeros(2, *shape))

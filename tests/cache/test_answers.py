@@ -13,6 +13,8 @@ from tutelage.cache import Store, write
 from tutelage.cache.coding import Coding
 from tutelage.errors import CacheError
 from tutelage.ledger import Batch
+from tutelage.losses import similarity
+from tutelage.path import Path
 from tutelage.weighting import Auto, Trust
 
 
@@ -26,6 +28,25 @@ def test_a_step_with_cached_teachers_is_a_step_with_live_ones(world):
         assert_close(found.ledger.losses, expected.ledger.losses, rtol=2e-3, atol=2e-4)
         assert_close(found.loss, expected.loss, rtol=2e-3, atol=2e-4)
     assert world.asked()["big"] - before["big"] == 3 * 16
+
+
+def test_a_path_of_several_taps_reads_all_of_them_from_the_store(world):
+    taps = dict.fromkeys(world.nets, ("body", "fc:input"))
+    teachers = world.bound(taps)
+    write(world.request(taps=taps, teachers=teachers))
+    both = ["body", "fc:input"]
+
+    def paths():
+        return {
+            "two": Path(
+                lambda s, t: sum(similarity(*pair) for pair in zip(s, t, strict=True)), student=both, teacher=both
+            )
+        }
+
+    live, cached = world.distiller(teachers, paths=paths()), world.distiller(paths=paths())
+    batch = world.task.unpack(world.loader().batch(0, 0))
+    assert_close(cached(batch).ledger.losses, live(batch).ledger.losses, rtol=2e-3, atol=2e-4)
+    assert cached.spec.taps["big"] == ("body", "fc:input")
 
 
 @pytest.mark.parametrize("weighting", [Auto, Trust])

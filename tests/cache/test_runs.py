@@ -141,6 +141,20 @@ def _with_limit(limit):
     return lambda *args: dataclasses.replace(request(*args), limit=limit)
 
 
+def test_a_store_holds_every_tap_of_a_path(tmp_path):
+    taps = {"student": ["body", "fc:input"], "teacher": {"big": ["body", "fc:input"]}}
+    cache(
+        student=Digit(),
+        teachers={"big": Digit(24)},
+        data="digits",
+        store=tmp_path / "store",
+        assignments=["data.views=1", "data.limit=200"],
+        paths={"two": {"loss": "hierarchical_context", **taps}},
+        force=True,
+    )
+    assert set(Store(tmp_path / "store").record("big").entry.taps) == {"", "body", "fc:input"}
+
+
 def test_a_store_of_other_data_is_refused_before_training(tmp_path):
     given = {"teachers": {"big": Digit(24)}, "data": "digits", "force": True}
     cache(student=Digit(), store=tmp_path / "store", assignments=["data.views=1", "data.limit=500"], **given)

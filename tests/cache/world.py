@@ -95,7 +95,7 @@ class World:
     def loader(self, **options) -> Loader:
         return Loader(self.train, **({"batch_size": 16, "seed": 0, "augment": self.augment, "views": 3} | options))
 
-    def distiller(self, teachers=None, weighting=None, **options) -> Distiller:
+    def distiller(self, teachers=None, weighting=None, paths=None, **options) -> Distiller:
         taps = {"student": "fc:input", "teacher": "fc:input"}
         from tutelage.connectors import Project
 
@@ -107,7 +107,7 @@ class World:
         return Distiller(
             Net(4, 9),
             teachers=teachers or {name: Cached(self.store) for name in self.nets},
-            paths={"logits": Path(kl), "pooled": Path(mse, **taps, connector=Project())},
+            paths=paths or {"logits": Path(kl), "pooled": Path(mse, **taps, connector=Project())},
             task=self.task,
             weighting=weighting,
             **given,

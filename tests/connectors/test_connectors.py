@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tutelage.connectors import Pool, Project, Regressor, Resize, Tokens, chain
+from tutelage.connectors import Bottleneck, Pool, Project, Regressor, Resize, Tokens, chain
 
 
 def test_project_is_the_same_linear_map_everywhere():
@@ -160,3 +160,17 @@ def test_sizes_given_to_the_constructor_stand(part):
     before = connector.state_dict()
     connector.bind((9, 4, 4), (7, 4, 4), None)
     assert_close(connector.state_dict(), before)
+
+
+def test_bottleneck_is_narrow_in_the_middle():
+    made = Bottleneck(student=(6, 4, 4), teacher=(9, 4, 4), reduction=2)
+    weights = [tuple(part.weight.shape) for part in made.layers if hasattr(part, "kernel_size")]
+    assert weights == [(4, 6, 1, 1), (4, 4, 3, 3), (9, 4, 1, 1)]
+    assert made(torch.randn(2, 6, 4, 4)).min() >= 0
+
+
+def test_bottleneck_refuses_what_is_no_map_and_a_reduction_that_leaves_no_channel():
+    with pytest.raises(ValueError, match=r"expected maps.*\(6,\).*Project"):
+        Bottleneck(student=(6,), teacher=(9,))
+    with pytest.raises(ValueError, match="reduction"):
+        Bottleneck(student=(6, 4, 4), teacher=(9, 4, 4), reduction=10)

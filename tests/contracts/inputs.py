@@ -1,7 +1,7 @@
 """What the contract tests feed each part where the usual inputs do not fit: one row a part, or none."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,17 @@ B = 6
 
 @dataclass(frozen=True)
 class LossRow:
-    """Shapes of one sample, what the loss asks for by keyword, and how to build it if it is a module."""
+    """Shapes of one sample, what the loss asks for by keyword, and how to build it if it is a module.
 
-    student: tuple[int, ...] = (5,)
-    teacher: tuple[int, ...] = (5,)
+    A tuple of shapes stands for a path of several taps. `by_position` is for a loss whose value depends on the order
+    of the batch, and says so.
+    """
+
+    student: tuple[Any, ...] = (5,)
+    teacher: tuple[Any, ...] = (5,)
     extras: dict[str, Any] = field(default_factory=dict)
     build: Callable[..., Any] | None = None
+    by_position: bool = False
 
 
 def crd_without_chance():
@@ -26,6 +31,22 @@ def crd_without_chance():
     loss = losses.CRD(student=(5,), teacher=(7,), samples=9, negatives=8, feat_dim=4)
     loss.draw = lambda index: (index[:, None] + torch.arange(1, 9)) % 9
     return loss
+
+
+def mgd_without_chance():
+    """MGD with one place hidden, the same for all samples."""
+    loss = losses.MGD(student=(3, 4, 4), teacher=(5, 4, 4))
+    loss.draw = lambda x: (torch.arange(16).view(1, 1, 4, 4) != 5).to(x.dtype)
+    return loss
+
+
+def learned(name, row, **options):
+    """A loss with layers, for the shapes of a row."""
+    return replace(row, build=lambda: getattr(losses, name)(student=row.student, teacher=row.teacher, **options))
+
+
+def factor_transfer():
+    return losses.FT(paraphraser=losses.ft.Paraphraser(5), student=(3, 4, 4), teacher=(5, 4, 4))
 
 
 def classifier():
@@ -36,14 +57,27 @@ def classifier():
 
 
 MAPS, TWO_WIDTHS = LossRow((3, 4, 4), (5, 4, 4)), LossRow((5,), (7,))
-LABELS = {"target": torch.tensor([3, 0, 4, 1, 2, 2])}
-LABELLED = LossRow(extras=LABELS)
+LABELLED = LossRow(extras={"target": torch.tensor([3, 0, 4, 1, 2, 2])})
+EQUAL_MAPS = LossRow((5, 4, 4), (5, 4, 4))
+LAYERS = LossRow(((3, 4, 4), (5, 4, 4), (4, 2, 2)), ((3, 8, 8), (5, 4, 4), (4, 2, 2)))
+PYRAMID = LossRow(((3, 8, 8), (5, 4, 4)), ((4, 8, 8), (6, 4, 4)))
 
 LOSSES = {
-    "CC": LossRow((5,), (7,), build=lambda: losses.CC(student=(5,), teacher=(7,), feat_dim=4)),
-    "CRD": LossRow((5,), (7,), {"index": torch.tensor([3, 0, 8, 5, 2, 6])}, crd_without_chance),
-    "PAD": LossRow(build=lambda: losses.PAD(student=(5,))),
     "attention": MAPS,
+    "similarity": MAPS,
+    "nst": MAPS,
+    "factor": EQUAL_MAPS,
+    "fsp": LAYERS,
+    "kdsvd": LAYERS,
+    "hierarchical_context": LossRow(((3, 8, 8), (5,)), ((3, 8, 8), (5,))),
+    "VID": learned("VID", MAPS),
+    "OFD": learned("OFD", MAPS, scale=torch.ones(5), shift=torch.linspace(-1, 1, 5)),
+    "FT": replace(MAPS, build=factor_transfer),
+    "MGD": replace(MAPS, build=mgd_without_chance),
+    "ReviewKD": learned("ReviewKD", PYRAMID),
+    "SemCKD": replace(learned("SemCKD", PYRAMID, batch_size=B), by_position=True),
+    "CC": LossRow((5,), (7,), build=lambda: losses.CC(student=(5,), teacher=(7,), feat_dim=4)),
+    "PAD": LossRow(build=lambda: losses.PAD(student=(5,))),
     "correlation": TWO_WIDTHS,
     "cwd": LossRow((3, 4, 4), (3, 4, 4)),
     "dkd": LABELLED,
@@ -52,14 +86,15 @@ LOSSES = {
     "pkt": TWO_WIDTHS,
     "rkd_angle": TWO_WIDTHS,
     "rkd_distance": TWO_WIDTHS,
-    "similarity": MAPS,
     "srrl": LossRow((5, 3, 3), (5, 2, 2), {"head": classifier()}),
     "virtual_teacher": LABELLED,
+    "CRD": LossRow((5,), (7,), {"index": torch.tensor([3, 0, 8, 5, 2, 6])}, crd_without_chance),
 }
 
 VECTOR, TOKENS, MAP = (6,), (17, 6), (6, 8, 8)
 
 CONNECTORS = {
+    "Bottleneck": [(connectors.Bottleneck, MAP, (9, 8, 8))],
     "Pool": [(connectors.Pool, student, (6,)) for student in (VECTOR, TOKENS, MAP)],
     "Project": [
         (connectors.Project, VECTOR, (9,)),

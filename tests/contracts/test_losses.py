@@ -21,10 +21,30 @@ inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 B = inputs.B
 
-HELPERS = {"batchwise", "gram", "labels", "positions", "precision", "shapes", "standardise", "together", "unit"}
+HELPERS = {
+    *("batchwise", "gram", "labels", "learned", "maps", "positions", "precision", "shapes", "standardise"),
+    *("together", "unit"),
+}
 """Files of the folder that hold no loss."""
 
 every_loss = pytest.mark.parametrize("name", losses.__all__)
+
+
+def each(change, x):
+    """A tensor changed, or each of a tuple of tensors (a path of several taps)."""
+    return change(x) if isinstance(x, torch.Tensor) else tuple(change(part) for part in x)
+
+
+def parts(x):
+    """A tensor, or a tuple of them, as a tuple."""
+    return (x,) if isinstance(x, torch.Tensor) else x
+
+
+def drawn(shape, scale):
+    """Random features of one tap, or of several."""
+    if isinstance(shape[0], tuple):
+        return tuple(drawn(one, scale) for one in shape)
+    return scale * torch.randn(B, *shape)
 
 
 class Case:
@@ -33,9 +53,10 @@ class Case:
     def __init__(self, name: str, scale: float = 1.0):
         row = inputs.LOSSES.get(name, inputs.LossRow())
         self.loss = row.build() if row.build else getattr(losses, name)
-        self.student = scale * torch.randn(B, *row.student)
-        self.teacher = scale * torch.randn(B, *row.teacher)
+        self.student = drawn(row.student, scale)
+        self.teacher = drawn(row.teacher, scale)
         self.extras = row.extras
+        self.by_position = row.by_position
 
     def extras_of(self, samples):
         """What the loss asks for, of some samples."""
@@ -59,7 +80,8 @@ def test_one_value_per_sample(name):
 @every_loss
 def test_a_batch_of_one_has_one_finite_value(name):
     case = Case(name)
-    value = case(case.student[:1], case.teacher[:1], case.extras_of(slice(1)))
+    student, teacher = (each(lambda x: x[:1], side) for side in (case.student, case.teacher))
+    value = case(student, teacher, case.extras_of(slice(1)))
     assert value.shape == (1,)
     assert value.isfinite().all()
 
@@ -68,11 +90,11 @@ def test_a_batch_of_one_has_one_finite_value(name):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(name, dtype):
     case = Case(name, scale=30.0)
-    student, teacher = case.student.to(dtype), case.teacher.to(dtype)
+    student, teacher = (each(lambda x: x.to(dtype), side) for side in (case.student, case.teacher))
     value = copy.deepcopy(case)(student, teacher)
     assert value.dtype == torch.float32
     assert value.isfinite().all()
-    assert_close(value, case(student.float(), teacher.float()))
+    assert_close(value, case(each(torch.Tensor.float, student), each(torch.Tensor.float, teacher)))
 
 
 @every_loss
@@ -88,49 +110,51 @@ def test_double_precision_stays_double(name):
     case = Case(name)
     if isinstance(case.loss, nn.Module):
         case.loss.double()
-    assert case(case.student.double(), case.teacher.double()).dtype == torch.float64
+    student, teacher = (each(torch.Tensor.double, side) for side in (case.student, case.teacher))
+    assert case(student, teacher).dtype == torch.float64
 
 
 @every_loss
 @pytest.mark.parametrize("value", [-1e4, 1e4, 0.0])
 def test_extreme_values_give_finite_loss_and_gradient(name, value):
     case = Case(name)
-    case.student.flatten(1)[:, 0] = value
-    case.teacher.flatten(1)[:, 1] = -value
-    case.student[0] = value  # the whole sample is constant
-    case.teacher[1] = value
-    student = case.student.requires_grad_()
+    for student, teacher in zip(parts(case.student), parts(case.teacher), strict=False):
+        student.flatten(1)[:, 0] = value
+        teacher.flatten(1)[:, 1] = -value
+        student[0] = value  # the whole sample is constant
+        teacher[1] = value
+    student = each(torch.Tensor.requires_grad_, case.student)
     loss = case(student)
     loss.sum().backward()
     assert loss.isfinite().all()
-    assert student.grad.isfinite().all()
+    assert all(x.grad.isfinite().all() for x in parts(student))
 
 
 @every_loss
 def test_equal_inputs_give_finite_gradient(name):
     case = Case(name)
-    if case.student.shape == case.teacher.shape:
-        student = case.teacher.clone().requires_grad_()
+    if [x.shape for x in parts(case.student)] == [x.shape for x in parts(case.teacher)]:
+        student = each(lambda x: x.clone().requires_grad_(), case.teacher)
         case(student).sum().backward()
-        assert student.grad.isfinite().all()
+        assert all(x.grad.isfinite().all() for x in parts(student))
 
 
 @every_loss
 def test_gradient_reaches_the_student_only(name):
     case = Case(name)
-    student, teacher = case.student.requires_grad_(), case.teacher.requires_grad_()
+    student, teacher = (each(torch.Tensor.requires_grad_, side) for side in (case.student, case.teacher))
     case(student, teacher).sum().backward()
-    assert student.grad.abs().sum() > 0
-    assert teacher.grad is None
+    assert all(x.grad.abs().sum() > 0 for x in parts(student))
+    assert all(x.grad is None for x in parts(teacher))
 
 
 @every_loss
 def test_inputs_are_left_as_they_were(name):
     case = Case(name)
-    before = case.student.clone(), case.teacher.clone()
+    given = *parts(case.student), *parts(case.teacher)
+    before = each(torch.clone, given)
     case()
-    assert torch.equal(case.student, before[0])
-    assert torch.equal(case.teacher, before[1])
+    assert all(map(torch.equal, given, before))
 
 
 @every_loss
@@ -138,8 +162,16 @@ def test_a_permuted_batch_gives_permuted_values(name):
     case = Case(name)
     order = torch.tensor([2, 5, 0, 4, 1, 3])
     plain = copy.deepcopy(case)()
-    moved = case(case.student[order], case.teacher[order], case.extras_of(order))
-    assert_close(moved, plain[order])
+    student, teacher = (each(lambda x: x[order], side) for side in (case.student, case.teacher))
+    moved = case(student, teacher, case.extras_of(order))
+    if not case.by_position:
+        assert_close(moved, plain[order], rtol=1e-5, atol=1e-5)
+
+
+@every_loss
+def test_only_a_loss_that_says_so_depends_on_the_order_of_the_batch(name):
+    doc = " ".join(getattr(losses, name).__doc__.split())
+    assert ("depends on the order of the batch" in doc) == Case(name).by_position
 
 
 @every_loss
@@ -162,10 +194,12 @@ def test_several_teachers_in_one_call_give_what_each_gives_alone(name):
 @every_loss
 def test_memory_layout_does_not_matter(name):
     case = Case(name)
-    strided = torch.stack([case.student, -case.student], dim=-1)[..., 0]
-    if strided.dim() == 4:
-        strided = strided.contiguous(memory_format=torch.channels_last)
-    assert_close(copy.deepcopy(case)(strided), case())
+
+    def strided(x):
+        x = torch.stack([x, -x], dim=-1)[..., 0]
+        return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+    assert_close(copy.deepcopy(case)(each(strided, case.student)), case())
 
 
 @every_loss

@@ -14,6 +14,7 @@ from tutelage.cache import Record, Request, Store, estimate, write
 from tutelage.engine.hardware import computes_bf16
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Spec
+from tutelage.path import tap_names
 from tutelage.recipe.build import build_augment, build_path
 from tutelage.teachers import Frozen
 
@@ -193,7 +194,7 @@ def _taps(prepared: Prepared) -> dict[str, tuple[str, ...]]:
     for name, spec in prepared.recipe.paths.items():
         path = build_path(name, spec, prepared.allow_import)
         for teacher in (row.teacher for row in path.rows(name, prepared.teachers) if row.teacher is not None):
-            found[teacher][path.teacher_tap(teacher)] = None
+            found[teacher] |= dict.fromkeys(tap_names(path.teacher_tap(teacher)))
     return {name: tuple(tap for tap in taps if tap) for name, taps in found.items()}
 
 

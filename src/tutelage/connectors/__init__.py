@@ -3,6 +3,7 @@
 Shapes are told as those of one sample: a vector ``(D,)``, tokens ``(T, D)``, a map ``(C, H, W)``.
 """
 
+from .bottleneck import Bottleneck as Bottleneck
 from .chain import chain as chain
 from .pool import Pool as Pool
 from .project import Project as Project
@@ -10,4 +11,4 @@ from .regressor import Regressor as Regressor
 from .resize import Resize as Resize
 from .tokens import Tokens as Tokens
 
-__all__ = ["Pool", "Project", "Regressor", "Resize", "Tokens", "chain"]
+__all__ = ["Bottleneck", "Pool", "Project", "Regressor", "Resize", "Tokens", "chain"]

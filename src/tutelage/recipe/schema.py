@@ -77,8 +77,8 @@ class PathSpec(_Strict):
     """One wire between student and teachers."""
 
     loss: Part
-    student: str = ""
-    teacher: str | dict[str, str] = ""
+    student: str | list[str] = ""
+    teacher: str | list[str] | dict[str, str | list[str]] = ""
     teachers: list[str] | None = None
     connector: str | list[Part] | dict[str, list[Part]] | None = "auto"
 

@@ -1,6 +1,7 @@
 """Wires: from the short names of paths (`logits`, `pooled`, `features` …) to paths with taps and connectors."""
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from torch import nn
@@ -26,11 +27,18 @@ SHORT: dict[str, dict[str, Any]] = {
 """Short name -> its loss. `logits` reads outputs, `pooled` and `contrast` the vectors before the classifiers, the
 others paired stages of the networks: `features` and `attention` one path a stage, `similarity` the deepest."""
 
-ANY_SHAPES = ("cc", "correlation", "crd", "pkt", "rkd_angle", "rkd_distance", "similarity")
-"""Losses that compare samples with each other, or learn their own embedding: they need no connector."""
 
-ANY_WIDTHS = ("attention", "pairwise")
-"""Losses that compare positions: they need one grid, but no equal channels."""
+ANY_SHAPES = (
+    *("cc", "correlation", "pkt", "rkd_angle", "rkd_distance", "similarity"),
+    *("crd", "ft", "ofd", "reviewkd", "semckd", "vid"),
+)
+"""Losses that compare samples with each other, or learn a connector of their own."""
+
+ANY_WIDTHS = ("attention", "mgd", "nst", "pairwise")
+"""Losses that need no equal channels."""
+
+ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")
+"""Losses that bring two grids together themselves, or need none."""
 
 
 def survey_all(models: Mapping[str, nn.Module], task: Task, batch: Batch) -> dict[str, Sites]:
@@ -87,7 +95,7 @@ def _path(short: str, loss: PartSpec, pairs: Mapping[str, Pair]) -> PathSpec:
             f"paths: nothing in the student could be paired with a teacher for {short!r}. Name the taps yourself: "
             f"paths: {{{short}: {{loss: {loss.use}, student: TAP, teacher: TAP}}}} (see tutelage inspect)."
         )
-    connectors = {name: _connector(loss.use, pair_) for name, pair_ in pairs.items()}
+    connectors = {name: _connector(short, pair_) for name, pair_ in pairs.items()}
     return PathSpec(
         loss=loss,
         student=next(iter(pairs.values())).student,
@@ -96,14 +104,17 @@ def _path(short: str, loss: PartSpec, pairs: Mapping[str, Pair]) -> PathSpec:
     )
 
 
-def _connector(loss: str, pair_: Pair) -> list[PartSpec]:
-    """What goes between, as far as the loss needs it."""
-    parts = list(pair_.connector)
+def _connector(short: str, pair_: Pair) -> list[PartSpec]:
+    """What goes between."""
+    return [PartSpec(use=part) for part in _needed(SHORT[short]["use"], pair_.connector)]
+
+
+def _needed(loss: str, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the connectors between two taps, those that this loss cannot do without."""
     if loss.lower() in ANY_SHAPES:
-        return []
-    if loss.lower() in ANY_WIDTHS:
-        parts = [part for part in parts if part != "project"]
-    return [PartSpec(use=part) for part in parts]
+        return ()
+    spared = ["project"] * (loss.lower() in ANY_WIDTHS) + ["resize"] * (loss.lower() in ANY_GRIDS)
+    return tuple(part for part in parts if part not in spared)
 
 
 def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Mapping[str, Sites]) -> PathSpec:
@@ -116,45 +127,72 @@ def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Map
         return spec.model_copy(update={"connector": None})
     connectors = {}
     for teacher, places in teachers.items():
-        tap = spec.teacher if isinstance(spec.teacher, str) else spec.teacher.get(teacher)
-        # A tap that does not exist is refused with the closest names when the path is built.
+        pairs = _pairs(spec, teacher)
         named = spec.teachers is None or teacher in spec.teachers
-        if tap and named and tap in places and spec.student in sites["student"]:
-            parts = between(sites["student"][spec.student], places[tap])
-            if parts is None:
-                shapes = list(sites["student"][spec.student].shape), list(places[tap].shape)
-                raise RecipeError(
-                    f"path {name!r}: no connector leads from {spec.student!r} {shapes[0]} to {tap!r} {shapes[1]} of "
-                    f"teacher {teacher!r}. Name other taps, or a connector."
-                )
-            if spec.loss.use.lower() in ANY_WIDTHS:
-                parts = tuple(part for part in parts if part != "project")
-            connectors[teacher] = [PartSpec(use=part) for part in parts]
+        # A tap that does not exist is refused with the closest names when the path is built.
+        if named and pairs and all(ours in sites["student"] and theirs in places for ours, theirs in pairs):
+            connectors[teacher] = [PartSpec(use=part) for part in _through(name, spec, teacher, pairs, sites)]
     connectors = {teacher: parts for teacher, parts in connectors.items() if parts}
     return spec.model_copy(update={"connector": connectors or None})
 
 
+def _pairs(spec: PathSpec, teacher: str) -> list[tuple[str | None, str | None]]:
+    """Taps of the student beside those of a teacher, None where one side has more; empty if it is not heard."""
+    taps = spec.teacher.get(teacher) if isinstance(spec.teacher, dict) else spec.teacher
+    if taps is None:
+        return []
+    ours, theirs = ([tap] if isinstance(tap, str) else tap for tap in (spec.student, taps))
+    return list(zip_longest(ours, theirs))
+
+
+def _through(
+    name: str, spec: PathSpec, teacher: str, pairs: list[tuple[str | None, str | None]], sites: Mapping[str, Sites]
+) -> tuple[str, ...]:
+    """The connectors that lead from every tap of a path to the teacher's."""
+    found: set[tuple[str, ...]] = set()
+    for ours, theirs in pairs:
+        here, there = sites["student"][ours or ""], sites[teacher][theirs or ""]
+        parts = between(here, there)
+        if parts is None:
+            raise RecipeError(
+                f"path {name!r}: no connector leads from {ours!r} {list(here.shape)} to {theirs!r} "
+                f"{list(there.shape)} of teacher {teacher!r}. Name other taps, or a connector."
+            )
+        found.add(_needed(spec.loss.use, parts))
+    needed = {part for parts in found for part in parts}
+    if len(found) > 1 and "tokens" in needed:
+        ways = ", ".join(sorted(" > ".join(parts) or "none" for parts in found))
+        raise RecipeError(
+            f"path {name!r}: its taps need different connectors for teacher {teacher!r} ({ways}), and one stands for "
+            "all. Name it, or make two paths."
+        )
+    return next(iter(found)) if len(found) == 1 else tuple(p for p in ("pool", "resize", "project") if p in needed)
+
+
 def _table(paths: Mapping[str, PathSpec], sites: Mapping[str, Sites]) -> list[dict[str, Any]]:
+    """One row for each pair of taps; of several, the n-th of both sides stand beside each other."""
     rows = []
     for name, spec in paths.items():
         for teacher in (t for t in sites if t != "student" and (spec.teachers is None or t in spec.teachers)):
-            tap = spec.teacher if isinstance(spec.teacher, str) else spec.teacher.get(teacher)
-            if tap is None:
-                continue
             parts: Any = spec.connector.get(teacher, []) if isinstance(spec.connector, dict) else spec.connector or []
-            row = {
-                "path": name,
-                "loss": spec.loss.use,
-                "student": spec.student or "(output)",
-                "student_shape": _shape(sites["student"], spec.student),
-                "connector": " > ".join(part.use for part in parts) or "-",
-                "teacher_name": teacher,
-                "teacher": tap or "(output)",
-                "teacher_shape": _shape(sites[teacher], tap),
-            }
-            rows.append(row)
+            for ours, theirs in _pairs(spec, teacher):
+                row = {
+                    "path": name,
+                    "loss": spec.loss.use,
+                    "student": _named(ours),
+                    "student_shape": _shape(sites["student"], ours),
+                    "connector": " > ".join(part.use for part in parts) or "-",
+                    "teacher_name": teacher,
+                    "teacher": _named(theirs),
+                    "teacher_shape": _shape(sites[teacher], theirs),
+                }
+                rows.append(row)
     return rows
 
 
-def _shape(places: Sites, tap: str) -> list[int] | None:
-    return list(places[tap].shape) if tap in places else None
+def _named(tap: str | None) -> str:
+    return "-" if tap is None else tap or "(output)"
+
+
+def _shape(places: Sites, tap: str | None) -> list[int] | None:
+    return None if tap is None or tap not in places else list(places[tap].shape)

@@ -19,10 +19,10 @@ class Trust(Weighting):
     With K teachers on a path and ``ce_k`` teacher k's cross-entropy with the label, teacher k gets
     ``(1 - softmax(ce)_k) / (K - 1)``: the weights of a sample sum to 1 and the worst teacher gets the
     least. On a path of features a teacher is judged by its own classifier reading the student's
-    adapted feature, averaged over positions, where that classifier is known and fits; else, and on
-    the output, by the teacher's own answer. One teacher alone has weight 1. Samples without a label,
-    and teachers whose answer does not line up with the labels, share equally. Where the loss of a path is one
-    number for the whole batch, each teacher gets the mean of its shares.
+    adapted feature, averaged over positions, where that classifier is known and fits; else, on
+    the output and where a path reads several taps, by the teacher's own answer. One teacher alone has
+    weight 1. Samples without a label, and teachers whose answer does not line up with the labels, share
+    equally. Where the loss of a path is one number for the whole batch, each teacher gets the mean of its shares.
 
     Args:
         temperature: Above 1 the shares are more equal; the cross-entropies themselves are not tempered.
@@ -115,7 +115,7 @@ class Trust(Weighting):
     def _read_by_head(self, row: Row, lesson: Lesson) -> Tensor | None:
         """What the teacher's classifier makes of the adapted feature; None where it does not apply."""
         head, feature = self._heads.get(row.teacher or ""), lesson.adapted.get(row.name)
-        if self.on == "logits" or row.path in self._responses or head is None or feature is None:
+        if self.on == "logits" or row.path in self._responses or head is None or not isinstance(feature, Tensor):
             return None
         first = next((part for part in head.modules() if isinstance(part, nn.Linear)), None)
         pooled = _pooled(feature)

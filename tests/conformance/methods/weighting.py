@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
-from tutelage.losses import kl, mse
+from tutelage.losses import kl, mse, nst
 from tutelage.weighting import Adaptive, Fixed, Trust, Uncertainty
 
 
@@ -143,12 +143,6 @@ def adaptive_scaler(tensors, options):
     }
 
 
-def gram(student, teacher):
-    """Neuron selectivity as that reference computes it; the library has no such loss."""
-    similarity = [x @ x.mT for x in (F.normalize(x.flatten(2), dim=2) for x in (student, teacher))]
-    return (similarity[0] - similarity[1]).square().mean(dim=(1, 2))
-
-
 def looks(student, teacher):
     """Attention transfer as that reference computes it, with its epsilon and its mean over positions."""
     maps = [x.square().sum(dim=1).flatten(1) for x in (student, teacher)]
@@ -165,7 +159,7 @@ def adaptive_paths(tensors, options):
         kernel, scale, shift = (tensors[f"param:adapt.{k}.{what}"] for what in ("conv.weight", "bn.weight", "bn.bias"))
         adapted.append(F.batch_norm(F.conv2d(x, kernel), None, None, scale, shift, training=True))
     layers = {
-        "nst": [gram(*pair) for pair in zip(adapted, teacher, strict=True)],
+        "nst": [nst(*pair, form="gram") for pair in zip(adapted, teacher, strict=True)],
         "at": [looks(*pair) for pair in zip(student, teacher, strict=True)],
         "logits": [mse(*logits)],
         "soft": [kl(*logits, temperature=options["T"])],
