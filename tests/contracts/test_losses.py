@@ -187,8 +187,11 @@ def test_several_teachers_in_one_call_give_what_each_gives_alone(name):
     if not hears_together(case.loss):
         pytest.skip("called once a teacher")
     teachers = torch.stack([case.teacher, case.teacher.flip(0), 2 * case.teacher])
+    student = case.student.requires_grad_()
     at_once = torch.func.vmap(lambda teacher: case(teacher=teacher))(teachers)
-    assert_close(at_once, torch.stack([case(teacher=teacher) for teacher in teachers]))
+    alone = torch.stack([case(teacher=teacher) for teacher in teachers])
+    assert_close(at_once, alone)
+    assert_close(*(torch.autograd.grad(values.sum(), student)[0] for values in (at_once, alone)), rtol=1e-5, atol=1e-5)
 
 
 @every_loss

@@ -30,8 +30,9 @@ def dist(
         intra_weight: Weight of the mean over classes, correlated over the batch (the paper's γ), 0 or more.
 
     Returns:
-        ``[B]``, one value for the batch, in [0, 2 T²] times the sum of both weights; 0 where the two agree. The
-        second term depends on the batch; of a single sample it is T² times its weight, without gradient.
+        ``[B]``, one value for the batch, in [0, 2 T²] times the sum of both weights; 0 where the two agree, but that
+        a class which hardly varies over the batch counts as uncorrelated: of a single sample the second term is T²
+        times its weight, without gradient.
 
     Raises:
         ValueError: The shapes differ, or an option is out of range.

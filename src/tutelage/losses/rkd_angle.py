@@ -7,11 +7,9 @@ from torch import Tensor
 from .gram import gram, squared_distances
 from .precision import full
 from .shapes import same_batch
-from .together import together
 from .unit import unit
 
 
-@together
 def rkd_angle(student: Tensor, teacher: Tensor, /, *, normalise: bool = False) -> Tensor:
     """Huber distance between the cosines of the angles at each anchor, over all pairs of other samples.
 

@@ -7,11 +7,9 @@ from torch import Tensor
 from .gram import gram, squared_distances
 from .precision import full
 from .shapes import same_batch
-from .together import together
 from .unit import unit
 
 
-@together
 def rkd_distance(student: Tensor, teacher: Tensor, /, *, normalise: bool = False) -> Tensor:
     """Huber distance between the two batches' pairwise distances, one row per anchor sample.
 
