@@ -84,7 +84,8 @@ def engine(pace: Pace, store: str, teachers: Sequence[str], options: Sequence[st
     loader = Paced(
         plain.slice, batch_size=128, seed=0, augment=plain.augment, views=plain.views, steps_per_epoch=100_000
     )
-    train_stage(stage, loader, None, prepared.recipe.train, out / "checkpoints", Journal(out), "student")
+    selection = prepared.loader("selection", 0)
+    train_stage(stage, loader, selection, prepared.recipe.train, out / "checkpoints", Journal(out), "student")
 
 
 def plain(pace: Pace, options: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project, Resize, chain
 from tutelage.errors import RecipeError, TapNotFound
-from tutelage.losses import mse
+from tutelage.losses import CRD, VID, fsp, mse
 from tutelage.losses.together import together
 from tutelage.tasks import Classification
 from tutelage.weighting import Fixed, Trust
@@ -107,6 +107,17 @@ def test_teachers_of_several_taps_are_heard_one_by_one():
 def test_a_connector_needs_a_tap_of_the_teacher_for_each_of_the_student(student, teacher):
     with pytest.raises(RecipeError, match=r"'deep'.*from tap to tap.*'big'"):
         distiller(Path(Told(), student=student, teacher=teacher, connector=Project()))
+
+
+@pytest.mark.parametrize("loss", [mse, VID(), CRD()])
+def test_a_loss_for_one_tap_is_refused_at_build(loss):
+    with pytest.raises(RecipeError, match=r"'deep': (its loss cannot take several taps.*a path of its own|CRD)"):
+        distiller(Path(loss, student=TAPS, teacher=TAPS))
+
+
+def test_taps_that_the_loss_cannot_compare_are_refused_at_build():
+    with pytest.raises(RecipeError, match=r"'deep': fsp: expected maps.*equal channels.*Project"):
+        distiller(Path(fsp, student=TAPS, teacher=TAPS), big=8)
 
 
 def test_an_empty_list_is_refused():

@@ -1,9 +1,10 @@
 """Path: one wire, from a tap of the student (or several) through a connector and a loss to a tap of the teachers."""
 
+import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -88,6 +89,8 @@ class Path(nn.Module):
                 self._functions.append(self.losses[-1])
             else:
                 self._functions.append(loss)
+            if not self.wants:
+                _try(self._functions[-1], self.connectors[-1], name, shapes)
             if "head" in self.wants and teacher not in spec.heads:
                 raise RecipeError(
                     f"path {name!r}: its loss asks for the classifier of teacher {teacher!r}, which has none that "
@@ -226,11 +229,41 @@ def _bound(part: nn.Module, path: str, shapes: Sizes, spec: Spec) -> nn.Module:
     part = copy.deepcopy(part)
     bind: Callable[..., None] | None = getattr(part, "bind", None)
     if bind is not None:
-        try:
+        with _refused(path, shapes):
             bind(*shapes, spec.samples)
-        except ValueError as error:
-            raise RecipeError(f"path {path!r}: {error}") from error
     return part
+
+
+def _try(loss: Callable[..., Tensor], connector: nn.Module, path: str, shapes: Sizes) -> None:
+    """Hand a loss of several taps blank features, so that one made for single tensors is refused before a batch."""
+    if None not in shapes and any(map(_is_several, shapes)):
+        with _refused(path, shapes), torch.no_grad():
+            copy.deepcopy(loss)(_blank(_shape_after(connector, shapes[0])), _blank(shapes[1]))
+
+
+@contextlib.contextmanager
+def _refused(path: str, shapes: Sizes) -> Iterator[None]:
+    """What a part does not accept, in the words of the path it is in."""
+    try:
+        yield
+    except ValueError as error:
+        raise RecipeError(f"path {path!r}: {error}") from error
+    except (AttributeError, TypeError) as error:
+        if not any(map(_is_several, shapes)):
+            raise
+        raise RecipeError(
+            f"path {path!r}: its loss cannot take several taps ({error}). Give each pair of taps a path of its own, or "
+            "take a loss that looks at several layers."
+        ) from error
+
+
+def _is_several(shape: Any) -> bool:
+    return bool(shape) and isinstance(shape[0], tuple)
+
+
+def _blank(shape: Any) -> Said:
+    """Two blank samples of a shape, or of each of several."""
+    return tuple(torch.zeros(2, *each) for each in shape) if _is_several(shape) else torch.zeros(2, *shape)
 
 
 def _shape_after(connector: nn.Module, shape: Any) -> Any:

@@ -167,6 +167,26 @@ def test_a_store_of_other_data_is_refused_before_training(tmp_path):
         )
 
 
+def test_a_store_that_would_take_too_long_is_refused_before_it_is_begun(tmp_path):
+    with pytest.raises(CacheError, match=r"expected at most 1e-09 hours of teachers' forwards, found"):
+        cache(student=Digit(), teachers={"big": Digit(24)}, data="digits", store=tmp_path / "s", force=True, hours=1e-9)
+    assert not (tmp_path / "s").exists()
+
+
+def test_offloaded_teachers_teach_the_same(tmp_path):
+    students = []
+    for offload in (None, str(tmp_path / "weights")):
+        torch.manual_seed(5)
+        train = {"epochs": 1, "lr": 0.01, "cache": "live", "offload": offload}
+        done = distill(
+            student=Digit(), teachers={"big": Digit(24)}, data="digits", out=tmp_path / str(offload is None),
+            force=True, train=train, paths=["logits", "pooled"], baseline=False,
+        )  # fmt: skip
+        students.append(done.student)
+    for found, expected in zip(*(student.parameters() for student in students), strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_the_command_is_offered_and_its_options_are_checked(tmp_path, capsys):
     assert main(["cache", "--help"]) == 0
     assert "--store" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from tutelage import Distiller, Frozen, Path
 from tutelage.ledger import Spec
 from tutelage.losses import kl
 from tutelage.tasks import Classification
+from tutelage.teachers.frozen import visiting
 
 TASK = Classification(3)
 
@@ -58,3 +59,32 @@ def test_a_compiled_student_gets_the_gradients_of_the_plain_one():
         grads.append({name: parameter.grad for name, parameter in made.named_parameters()})
         assert made.state_dict().keys() == Distiller(network(2), teachers={}, paths={}, task=TASK).state_dict().keys()
     assert_close(grads[0], grads[1])
+
+
+def test_an_offloaded_teacher_stays_at_home_but_for_its_forward():
+    net = network(4)
+    plain, away = Frozen(net), Frozen(network(4), offload=True)
+    for teacher in (plain, away):
+        teacher.bind(Spec(call=TASK.call, taps={"big": ("2",)}, classes=TASK.classes), "big")
+    given, home = batch(3), [x.data_ptr() for x in away.network.parameters()]
+    away.double()  # what moves the distiller does not move it
+    assert next(away.network.parameters()).dtype == torch.float32
+    assert away.head.classifier.weight.dtype == torch.float64
+    for tap, said in plain(given, {}).items():
+        assert_close(away(given, {})[tap], said)
+    assert [x.data_ptr() for x in away.network.parameters()] == home
+
+
+def test_a_visit_ends_even_where_the_forward_fails():
+    net = network(2)
+    home = [x.data_ptr() for x in net.parameters()]
+
+    def fails():
+        with visiting(net, torch.device("cpu")):
+            for x in net.parameters():
+                x.data = x.data.clone()  # as on another device
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fails()
+    assert [x.data_ptr() for x in net.parameters()] == home

@@ -194,6 +194,9 @@ def cache(
     float32: Annotated[bool, typer.Option("--float32", help="Do not round to float16.")] = False,
     maps: Annotated[bool, typer.Option("--maps", help="Keep feature maps, too: they are large.")] = False,
     limit: Annotated[float, typer.Option("--limit", help="Largest number of gigabytes to write.")] = 20.0,
+    hours: Annotated[
+        float | None, typer.Option("--hours", help="Longest time it may take, by the estimate.", show_default=False)
+    ] = None,
     force: Force = False,
     allow_import: AllowImport = None,
     json: Json = False,
@@ -212,6 +215,7 @@ def cache(
         dtype="float32" if float32 else "float16",
         maps=maps,
         limit=limit,
+        hours=hours,
         force=force,
         allow_import=allow_import or (),
         **_keys(task, None, False),

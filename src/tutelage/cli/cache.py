@@ -36,6 +36,7 @@ def cache(
     dtype: Literal["float16", "float32"] = "float16",
     maps: bool = False,
     limit: float = 20.0,
+    hours: float | None = None,
     force: bool = False,
     allow_import: Sequence[str] = (),
     **keys: Any,
@@ -55,6 +56,7 @@ def cache(
         dtype: ``"float32"`` for answers beyond 65,504.
         maps: Keep feature maps, too.
         limit: Largest number of gigabytes to write.
+        hours: Longest time it may take, by the estimate; None for any.
         force: Go on with a teacher near chance.
         allow_import: Packages from which models and parts may be imported.
         **keys: Any top-level key of a recipe.
@@ -63,7 +65,7 @@ def cache(
         ``{"store", "forwards", "bytes", "seconds", "teachers": {name: {"fingerprint", "taps", "views"}}}``.
 
     Raises:
-        CacheError: The store was made for something else, or would be too large.
+        CacheError: The store was made for something else, or would be too large or take too long.
     """
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     if not raw.get("teachers"):
@@ -74,6 +76,11 @@ def cache(
     options: dict[str, Any] = {"top_k": top_k, "dtype": dtype, "maps": maps, "limit": limit * 1e9}
     asked = dataclasses.replace(request(prepared, pathlib.Path(store), ("train", "guard", "selection")), **options)
     before = estimate(asked)
+    if hours is not None and before.seconds > 3600 * hours:
+        raise CacheError(
+            f"{store}: expected at most {hours:.3g} hours of teachers' forwards, found {before.seconds / 3600:.3g} by "
+            "the estimate. Keep fewer views (data.views), run more machines, or raise --hours."
+        )
     began = time.perf_counter()
     with _Bar() as bar:
         records = write(asked, say=say, progress=bar)
@@ -161,7 +168,10 @@ def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("t
     """What a run asks a store for: all teachers at all taps its paths read."""
     train = prepared.recipe.train
     taps = _taps(prepared)
-    teachers = {name: Frozen(network, compile=train.compile) for name, network in prepared.teachers.items()}
+    offload = train.offload is not None
+    teachers = {
+        name: Frozen(network, compile=train.compile, offload=offload) for name, network in prepared.teachers.items()
+    }
     for name, teacher in teachers.items():
         teacher.bind(Spec(call=prepared.task.call, taps=taps, classes=prepared.task.classes), name)
     slices: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from tutelage.data import Splits
 from tutelage.engine.examine import Examined, examine
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Batch
-from tutelage.models import find
+from tutelage.models import find, map_weights
 from tutelage.models import parse as parse_model
 from tutelage.recipe import catalogue, schema
 from tutelage.recipe.build import (
@@ -207,11 +207,12 @@ def prepare(
     shape, classes = splits.train.shape, len(splits.classes)
     loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
     student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
-    teachers = {
+    teachers = {}
+    for name, spec in recipe.teachers.items():
         # A teacher brings its own number of classes, which is compared when it is examined.
-        name: build_model(name, spec, shape, classes, live, allow_import)
-        for name, spec in recipe.teachers.items()
-    }
+        teachers[name] = build_model(name, spec, shape, classes, live, allow_import)
+        if recipe.train.offload is not None:
+            map_weights(teachers[name], recipe.train.offload)
     example = task.unpack(loader.batch(0, 0))
     two: dict[str, Any] = {k: v[:2] for k, v in example.__dict__.items() if isinstance(v, torch.Tensor)}
     small = dataclasses.replace(example, **two)

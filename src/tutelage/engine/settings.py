@@ -33,6 +33,8 @@ class Settings:
         checkpoint_every: Seconds between two checkpoints within an epoch.
         cache: ``auto`` keeps the teachers' answers to a few views of each sample on disk where that saves forwards
             (in the run folder); ``live`` never does; anything else is the folder of a store, filled where it lacks.
+        offload: A folder on a disk into which teachers' weights are moved, to be read page by page when they are used
+            (and on a GPU, to be there for a teacher's own forward alone): for teachers larger than memory.
         workers: Processes that decode pictures; 0 for none. In-memory data needs none.
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` …, as Lightning names them; one device.
     """
@@ -55,6 +57,7 @@ class Settings:
     log_every: int = 20
     checkpoint_every: float = 60.0
     cache: str = "auto"
+    offload: str | None = None
     workers: int = 0
     accelerator: str = "auto"
 

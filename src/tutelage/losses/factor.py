@@ -36,8 +36,8 @@ def factor(
         power: For ``"channels"``, a whole number, without an absolute value.
 
     Returns:
-        ``[B]``, at least 0; 0 where the factors have one direction. Means are small: 1/√n for n elements at most
-        (times √2), so weights are in the hundreds.
+        ``[B]``, at least 0; 0 where the factors have one direction. Means are small, at most 2/√n for n elements,
+        so weights are in the hundreds.
 
     Raises:
         ValueError: Not maps, different channels with ``"whole"``, or an unknown option.

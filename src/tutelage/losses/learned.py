@@ -38,7 +38,7 @@ class Learned(nn.Module):
         """
         if self.built:
             return
-        ours, theirs = (told if given is None else given for given, told in zip(self.given, (student, teacher)))  # noqa: B905
+        ours, theirs = (given or told for given, told in zip(self.given, (student, teacher), strict=True))
         name = type(self).__name__
         if ours is None or theirs is None:
             raise ValueError(

@@ -50,9 +50,12 @@ def need_maps(loss: str, student: Tensor, teacher: Tensor, *, channels: bool = F
     Raises:
         ValueError: They are not.
     """
-    fit = student.dim() == teacher.dim() == 4
-    fit = fit and not (channels and student.shape[1] != teacher.shape[1])
-    if not (fit and not (grid and student.shape[2:] != teacher.shape[2:])):
+    fit = (
+        student.dim() == teacher.dim() == 4
+        and (not channels or student.shape[1] == teacher.shape[1])
+        and (not grid or student.shape[2:] == teacher.shape[2:])
+    )
+    if not fit:
         alike = " and ".join(["equal channels"] * channels + ["one grid"] * grid)
         parts = [*["`connectors.Project`"] * channels, *["`connectors.Resize`"] * grid] or ["`connectors.Tokens`"]
         raise ValueError(

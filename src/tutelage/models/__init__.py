@@ -5,6 +5,7 @@ from .cost import latency, macs, parameters
 from .find import Named, find, names, parse
 from .fingerprint import fingerprint
 from .folder import load, save
+from .mapped import map_weights
 from .preprocess import Preprocess
 from .weights import load_weights
 
@@ -18,6 +19,7 @@ __all__ = [
     "load",
     "load_weights",
     "macs",
+    "map_weights",
     "names",
     "parameters",
     "parse",

@@ -188,7 +188,7 @@ class Company:
         return {
             name: Cached(self.records[name])
             if name in self.records
-            else Frozen(network, compile=self.recipe.train.compile)
+            else Frozen(network, compile=self.recipe.train.compile, offload=self.recipe.train.offload is not None)
             for name, network in self.networks.items()
         }
 

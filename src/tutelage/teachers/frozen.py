@@ -1,7 +1,10 @@
 """Frozen: a trained network that answers live."""
 
+import contextlib
+import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,8 @@ class Frozen(Teacher):
         network: Any module. It is put into eval mode and its parameters stop requiring gradients.
         compile: Run it through `torch.compile`: slow at first, faster afterwards. It is compiled for the largest batch
             it meets, and smaller ones are filled up.
+        offload: Leave the network where it is, and bring it to the batch's device for its own forward alone: of several
+            teachers a GPU then holds one at a time.
 
     Example:
         >>> teacher = Frozen(nn.Linear(4, 3))
@@ -28,8 +33,9 @@ class Frozen(Teacher):
 
     network: nn.Module
 
-    def __init__(self, network: nn.Module, *, compile: bool = False) -> None:
+    def __init__(self, network: nn.Module, *, compile: bool = False, offload: bool = False) -> None:
         super().__init__(network)
+        self.offload = offload
         # In the instance's dict, as the network itself: what is frozen is no submodule.
         self.__dict__["runs"] = torch.compile(network, dynamic=False) if compile else network
         self._size = 0 if compile else None
@@ -44,16 +50,43 @@ class Frozen(Teacher):
         self._taps = Taps(self.network, spec.taps[name], owner=f"teacher {name!r}")
         self._call = spec.call
         found = head(self.network, len(spec.classes)) if spec.classes else None
+        if found is not None and self.offload:  # asked for between forwards, so it stays with the batches
+            found = copy.deepcopy(found)
         self.__dict__["found_head"] = None if found is None else _Arranged(found, self.network)
 
     @torch.no_grad()
     def forward(self, batch: Batch, peers: Mapping[str, Outputs]) -> Outputs:
         """One forward of the network."""
+        with visiting(self.network, batch.inputs.device) if self.offload else contextlib.nullcontext():
+            return self._answer(batch)
+
+    def _answer(self, batch: Batch) -> Outputs:
         if self._size is None:
             return self._taps(lambda: self._call(self.network, batch))
         self._size = max(self._size, len(batch))
         whole, network = filled(batch, self._size), self.__dict__["runs"]
         return {tap: said[: len(batch)] for tap, said in self._taps(lambda: self._call(network, whole)).items()}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        if not self.offload:
+            return super()._apply(fn, recurse)
+        if self.head is not None:
+            self.head._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        nn.Module._apply(self, fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+@contextlib.contextmanager
+def visiting(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have a network on a device for a while; afterwards its weights are what and where they were."""
+    home = [(x, x.data) for x in (*network.parameters(), *network.buffers())]
+    try:
+        for x, here in home:
+            x.data = here.to(device, non_blocking=True)
+        yield
+    finally:
+        for x, here in home:
+            x.data = here
 
 
 def filled(batch: Batch, size: int) -> Batch:
