@@ -77,7 +77,7 @@ LOSSES = {
     "ReviewKD": learned("ReviewKD", PYRAMID),
     "SemCKD": replace(learned("SemCKD", PYRAMID, batch_size=B), by_position=True),
     "CC": LossRow((5,), (7,), build=lambda: losses.CC(student=(5,), teacher=(7,), feat_dim=4)),
-    "PAD": LossRow(build=lambda: losses.PAD(student=(5,))),
+    "PAD": LossRow(build=lambda: losses.PAD(student=(5,), teacher=(5,))),
     "correlation": TWO_WIDTHS,
     "cwd": LossRow((3, 4, 4), (3, 4, 4)),
     "dkd": LABELLED,

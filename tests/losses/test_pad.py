@@ -8,7 +8,7 @@ from tutelage.losses import PAD, mse
 
 
 def test_matches_the_equation_written_with_loops():
-    loss = PAD(student=(3,)).double()
+    loss = PAD(student=(3,), teacher=(3,)).double()
     torch.nn.init.normal_(loss.scale)
     torch.nn.init.normal_(loss.shift)
     s, t = torch.randn(4, 3).double(), torch.randn(4, 3).double()
@@ -25,19 +25,19 @@ def test_matches_the_equation_written_with_loops():
 
 
 def test_it_normalises_as_batch_normalisation_does():
-    loss, x = PAD(student=(3,)), torch.randn(5, 3)
+    loss, x = PAD(student=(3,), teacher=(3,)), torch.randn(5, 3)
     norm = torch.nn.BatchNorm1d(3)
     assert_close(loss.log_variance(x), norm(loss.linear(x)))
 
 
 def test_with_unit_variance_it_is_the_mean_squared_error():
-    loss, s, t = PAD(student=(3,), eps=1e-12), torch.randn(5, 3), torch.randn(5, 3)
+    loss, s, t = PAD(student=(3,), teacher=(3,), eps=1e-12), torch.randn(5, 3), torch.randn(5, 3)
     torch.nn.init.zeros_(loss.scale)
     assert_close(loss(s, t), mse(s, t))
 
 
 def test_a_larger_variance_listens_less_and_the_best_one_is_the_error():
-    loss, s, t = PAD(student=(1,)), torch.zeros(2, 1), torch.full((2, 1), 3.0)
+    loss, s, t = PAD(student=(1,), teacher=(1,)), torch.zeros(2, 1), torch.full((2, 1), 3.0)
     values = []
     for log_variance in (1.0, 9.0, 81.0):
         torch.nn.init.constant_(loss.shift, torch.tensor(log_variance).log().item())
@@ -46,7 +46,7 @@ def test_a_larger_variance_listens_less_and_the_best_one_is_the_error():
 
 
 def test_all_its_layers_learn():
-    loss = PAD(student=(3,))
+    loss = PAD(student=(3,), teacher=(3,))
     loss(torch.randn(5, 3), torch.randn(5, 3)).sum().backward()
     assert all(p.grad.isfinite().all() for p in loss.parameters())
     assert loss.scale.grad.any()
@@ -68,7 +68,9 @@ def test_refuses_what_does_not_fit():
         PAD().bind(None, None, None)
     with pytest.raises(ValueError, match="not bound"):
         PAD()(torch.ones(1, 2), torch.ones(1, 2))
+    with pytest.raises(ValueError, match=r"\(2,\).*\(3,\)"):
+        PAD(student=(2,), teacher=(3,))
     with pytest.raises(ValueError, match=r"\(1, 2\).*\(1, 3\)"):
-        PAD(student=(2,))(torch.ones(1, 2), torch.ones(1, 3))
+        PAD(student=(2,), teacher=(2,))(torch.ones(1, 2), torch.ones(1, 3))
     with pytest.raises(ValueError, match="eps > 0"):
         PAD(eps=0.0)

@@ -1,18 +1,18 @@
 """Correlation congruence as widely used code has it: learned embeddings that err apart."""
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .learned import Learned, Sizes
 from .precision import full
 from .shapes import same_shape
 
 
-class CC(nn.Module):
+class CC(Learned):
     """How much the errors of any two samples' embeddings overlap.
 
     Learned linear maps embed both networks' features; the error of a sample is the absolute difference of its two
@@ -45,40 +45,25 @@ class CC(nn.Module):
     def __init__(
         self,
         *,
-        student: Sequence[int] | None = None,
-        teacher: Sequence[int] | None = None,
+        student: Sizes | None = None,
+        teacher: Sizes | None = None,
         feat_dim: int | None = 128,
         pairs: Literal["all", "consecutive"] = "all",
     ) -> None:
-        super().__init__()
+        super().__init__(student, teacher)
         if (feat_dim is not None and feat_dim < 1) or pairs not in ("all", "consecutive"):
             raise ValueError(
                 f"CC: expected feat_dim >= 1 and pairs='all' or 'consecutive', found {feat_dim} and {pairs!r}."
             )
-        self.given = student, teacher
         self.feat_dim, self.pairs = feat_dim, pairs
-        self.bound = feat_dim is None
-        if None not in self.given:
-            self.bind(None, None, None)
+        self.built = feat_dim is None
+        self.settle()
 
-    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
-        """Build the two heads, once, for these shapes of one sample.
-
-        Raises:
-            ValueError: A shape is unknown.
-        """
-        if self.bound or self.feat_dim is None:
-            return
-        student = student if self.given[0] is None else tuple(self.given[0])
-        teacher = teacher if self.given[1] is None else tuple(self.given[1])
-        if student is None or teacher is None:
-            raise ValueError(
-                f"CC: needs to know the shapes of student and teacher, found {student} and {teacher}. Give the "
-                "constructor shapes of one sample, e.g. student=(64,), teacher=(256,); or the distiller `example`."
-            )
-        self.student_head = nn.Linear(math.prod(student), self.feat_dim)
-        self.teacher_head = nn.Linear(math.prod(teacher), self.feat_dim)
-        self.bound = True
+    def build(self, student: tuple[int, ...], teacher: tuple[int, ...]) -> None:
+        """Make the two heads."""
+        if self.feat_dim is not None:
+            self.student_head = nn.Linear(math.prod(student), self.feat_dim)
+            self.teacher_head = nn.Linear(math.prod(teacher), self.feat_dim)
 
     def forward(self, student: Tensor, teacher: Tensor, /) -> Tensor:
         """The overlap of each sample's error with those of the others.
@@ -91,8 +76,7 @@ class CC(nn.Module):
             ``[B]``, at least 0: the mean over all other samples, or the overlap with the next one, where the last
             has 0 and the batch mean is the mean over the pairs. 0 for a batch of one.
         """
-        if not self.bound:
-            raise ValueError("CC: not bound. Give student= and teacher= shapes, or call bind() first.")
+        self.need_built()
         student, teacher = full(student).flatten(1), full(teacher.detach()).flatten(1)
         with torch.autocast(student.device.type, enabled=False):
             if self.feat_dim is not None:

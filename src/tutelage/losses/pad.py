@@ -1,17 +1,17 @@
 """Prime-aware distillation: regress the teacher's embedding, and learn where it cannot be reached."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .learned import Learned, Sizes
 from .precision import full
-from .shapes import FEATURES, same_shape
+from .shapes import FEATURES, positive, same_shape
 
 
-class PAD(nn.Module):
+class PAD(Learned):
     """Squared error over a learned variance, plus the logarithm of that variance.
 
     A linear layer with batch normalisation reads the variance of each feature from the student's embedding: samples and
@@ -19,10 +19,11 @@ class PAD(nn.Module):
 
     Args:
         student: Shape of one sample, usually ``(D,)``; others are flattened. None to learn it in `bind`.
+        teacher: The same shape (put `connectors.Project` in the path).
         eps: Added to the variance, > 0.
 
     Raises:
-        ValueError: The size is not known, or `eps` is not positive.
+        ValueError: A shape is not known, the two differ, or `eps` is not positive.
 
     Reference:
         Zhang et al. 2020, arXiv:2008.01458, sec. 3, without the factor 1/2, as in torchdistill's code. Deviation: the
@@ -30,7 +31,7 @@ class PAD(nn.Module):
         with plain `mse`.
 
     Example:
-        >>> loss = PAD(student=(4,))
+        >>> loss = PAD(student=(4,), teacher=(4,))
         >>> loss(torch.randn(3, 4), torch.randn(3, 4)).shape
         torch.Size([3])
     """
@@ -39,31 +40,23 @@ class PAD(nn.Module):
     scale: nn.Parameter
     shift: nn.Parameter
 
-    def __init__(self, *, student: Sequence[int] | None = None, eps: float = 1e-6) -> None:
-        super().__init__()
-        if not eps > 0:
-            raise ValueError(f"PAD: expected eps > 0, found {eps}.")
-        self.eps, self.bound = eps, False
-        if student is not None:
-            self.bind(tuple(student), None, None)
+    def __init__(self, *, student: Sizes | None = None, teacher: Sizes | None = None, eps: float = 1e-6) -> None:
+        super().__init__(student, teacher)
+        positive("PAD", eps=eps)
+        self.eps = eps
+        self.settle()
 
-    def bind(self, student: tuple[int, ...] | None, teacher: tuple[int, ...] | None, samples: int | None) -> None:
-        """Build the variance's layers, once, for this shape of one sample.
+    def build(self, student: tuple[int, ...], teacher: tuple[int, ...]) -> None:
+        """Make the layers that read the variance.
 
         Raises:
-            ValueError: The shape is unknown.
+            ValueError: The shapes differ.
         """
-        if self.bound:
-            return
-        if student is None:
-            raise ValueError(
-                "PAD: needs to know the shape of the student's embedding. Give the constructor the shape of one "
-                "sample, e.g. student=(256,); or the distiller `example`."
-            )
+        if student != teacher:
+            raise ValueError(f"PAD: expected one shape, found student {student} and teacher {teacher}. {FEATURES}")
         width = math.prod(student)
         self.linear = nn.Linear(width, width)
         self.scale, self.shift = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
-        self.bound = True
 
     def forward(self, student: Tensor, teacher: Tensor, /) -> Tensor:
         """The mean over the features of each sample.
@@ -75,8 +68,7 @@ class PAD(nn.Module):
         Returns:
             ``[B]``: may be negative, and has no lower bound where the teacher is matched exactly.
         """
-        if not self.bound:
-            raise ValueError("PAD: not bound. Give student= the shape of one sample, or call bind() first.")
+        self.need_built()
         same_shape("PAD", student, teacher, FEATURES)
         student, teacher = full(student).flatten(1), full(teacher.detach()).flatten(1)
         with torch.autocast(student.device.type, enabled=False):

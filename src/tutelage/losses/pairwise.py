@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .maps import need_maps
 from .precision import full
+from .shapes import same_batch
 from .together import together
 
 
@@ -49,16 +51,8 @@ def pairwise(
         >>> pairwise(apart, 7 * apart), pairwise(apart, alike)
         (tensor([0.]), tensor([0.7500]))
     """
-    if (
-        student.dim() != 4
-        or teacher.dim() != 4
-        or len(student) != len(teacher)
-        or student.shape[2:] != teacher.shape[2:]
-    ):
-        raise ValueError(
-            f"pairwise: expected maps [B, C, H, W] with one grid, found student {tuple(student.shape)} and teacher "
-            f"{tuple(teacher.shape)}. Put `connectors.Resize` (or `Tokens`) in this path."
-        )
+    need_maps("pairwise", student, teacher, grid=True)
+    same_batch("pairwise", student, teacher)
     if not 0 < scale <= 1 or pool not in ("max", "mean"):
         raise ValueError(f"pairwise: expected scale in (0, 1] and pool='max' or 'mean', found {scale} and {pool!r}.")
     patch = [max(1, int(side * scale)) for side in teacher.shape[2:]]
