@@ -1,5 +1,6 @@
 """The centre: what a step is made of."""
 
+import functools
 from collections import Counter
 
 import pytest
@@ -11,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project
 from tutelage.errors import RecipeError, TapNotFound, UnknownName
-from tutelage.losses import CRD, kl, mse
+from tutelage.losses import CRD, PAD, dist, dkd, kl, mse, rkd_distance, srrl
+from tutelage.losses.batchwise import batchwise
 from tutelage.tasks import Classification
-from tutelage.weighting import Fixed
+from tutelage.weighting import Auto, Fixed, Product, Weighting
 
 
 class Counted(nn.Module):
@@ -154,6 +156,59 @@ def test_the_student_alone_comes_out_plain():
     made = distiller({"body": Path(mse, student="body", teacher="body", connector=Project())}, example=batch())
     made(batch())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in made.student.modules())
+
+
+# Losses that are one number for the whole batch
+
+
+class BySample(Weighting):
+    per_sample = True
+
+    def forward(self, ledger, lesson):
+        return torch.rand_like(ledger.losses)
+
+
+@batchwise
+class Whole(nn.Module):
+    def forward(self, student, teacher, /):
+        return (student.mean() - teacher.mean()).square().expand(len(student))
+
+
+@pytest.mark.parametrize(
+    "loss", [dist, functools.partial(dist, temperature=4.0), Whole()], ids=["function", "options", "module"]
+)
+def test_a_path_knows_that_its_loss_is_one_number_and_rules_over_samples_refuse_it(loss):
+    with pytest.raises(RecipeError, match=r"path 'whole'.*BySample"):
+        distiller({"logits": Path(kl), "whole": Path(loss)}, Product(BySample()))
+    made = distiller({"logits": Path(kl), "whole": Path(loss)})
+    assert made.spec.batchwise == {"whole"}
+
+
+def test_the_default_weighting_takes_every_kind_of_loss():
+    torch.manual_seed(1)
+    given = batch(6)
+    features = {"student": "body", "teacher": "body"}
+    made = distiller(
+        {
+            "whole": Path(dist),
+            "decoupled": Path(dkd),
+            "relations": Path(rkd_distance, **features),
+            "read": Path(srrl, student="fc:input", teacher="fc:input", connector=Project()),
+            "prime": Path(PAD(), connector=Project(), **features),
+        },
+        Auto(warmup=0),
+        example=given,
+    )
+    step = made(given)
+    step.loss.backward()
+    assert step.loss.isfinite()
+    assert made.student.body.weight.grad.isfinite().all()
+    assert made.teachers["big"].network.fc.weight.grad is None
+    rows = {row.name: k for k, row in enumerate(step.ledger.rows)}
+    whole = step.weights[[rows["whole/big"], rows["whole/wide"]]]
+    assert_close(whole, whole[:, :1].expand_as(whole))
+    decoupled = step.weights[rows["decoupled/big"]]
+    assert decoupled.std() > 0
 
 
 class Operations(TorchDispatchMode):

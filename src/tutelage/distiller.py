@@ -81,6 +81,7 @@ class Distiller(nn.Module):
             samples=samples,
             classes=task.classes,
             responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
+            batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             fingerprints=fingerprints or {},
         )
         self._taps = Taps(student, self.spec.taps[STUDENT], owner=STUDENT)

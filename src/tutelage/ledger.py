@@ -180,6 +180,7 @@ class Spec:
         classes: Names of the classes; empty if the task has none.
         heads: Teacher name -> its classifier, from the vector before it to the logits.
         responses: Paths whose student tap is the model's own output.
+        batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -190,6 +191,7 @@ class Spec:
     classes: tuple[str, ...] = ()
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
+    batchwise: frozenset[str] = frozenset()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: Tap) -> Shape | tuple[Shape, ...] | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .errors import RecipeError, UnknownName, close_names
 from .ledger import Batch, Outputs, Row, Said, Shape, Spec, Tap
+from .losses.batchwise import is_batchwise
 from .losses.together import hears_together
 
 EXTRAS = ("index", "target", "inputs", "mask", "head")
@@ -63,6 +64,7 @@ class Path(nn.Module):
         self.losses = nn.ModuleList()
         self.connectors = nn.ModuleList()
         self.wants = wanted_extras(loss)
+        self.batchwise = is_batchwise(loss)
 
     def rows(self, name: str, teachers: Iterable[str]) -> tuple[Row, ...]:
         """The ledger rows this path will write, one for each teacher it hears."""

@@ -49,7 +49,15 @@ def factor_transfer():
     return losses.FT(paraphraser=losses.ft.Paraphraser(5), student=(3, 4, 4), teacher=(5, 4, 4))
 
 
-MAPS = LossRow((3, 4, 4), (5, 4, 4))
+def classifier():
+    """A teacher's classifier of features (5,)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Linear(5, 4)
+
+
+MAPS, TWO_WIDTHS = LossRow((3, 4, 4), (5, 4, 4)), LossRow((5,), (7,))
+LABELLED = LossRow(extras={"target": torch.tensor([3, 0, 4, 1, 2, 2])})
 EQUAL_MAPS = LossRow((5, 4, 4), (5, 4, 4))
 LAYERS = LossRow(((3, 4, 4), (5, 4, 4), (4, 2, 2)), ((3, 8, 8), (5, 4, 4), (4, 2, 2)))
 PYRAMID = LossRow(((3, 8, 8), (5, 4, 4)), ((4, 8, 8), (6, 4, 4)))
@@ -68,6 +76,18 @@ LOSSES = {
     "MGD": replace(MAPS, build=mgd_without_chance),
     "ReviewKD": learned("ReviewKD", PYRAMID),
     "SemCKD": replace(learned("SemCKD", PYRAMID, batch_size=B), by_position=True),
+    "CC": LossRow((5,), (7,), build=lambda: losses.CC(student=(5,), teacher=(7,), feat_dim=4)),
+    "PAD": LossRow(build=lambda: losses.PAD(student=(5,), teacher=(5,))),
+    "correlation": TWO_WIDTHS,
+    "cwd": LossRow((3, 4, 4), (3, 4, 4)),
+    "dkd": LABELLED,
+    "nkd": LABELLED,
+    "pairwise": MAPS,
+    "pkt": TWO_WIDTHS,
+    "rkd_angle": TWO_WIDTHS,
+    "rkd_distance": TWO_WIDTHS,
+    "srrl": LossRow((5, 3, 3), (5, 2, 2), {"head": classifier()}),
+    "virtual_teacher": LABELLED,
     "CRD": LossRow((5,), (7,), {"index": torch.tensor([3, 0, 8, 5, 2, 6])}, crd_without_chance),
 }
 

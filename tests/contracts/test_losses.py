@@ -13,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutelage import losses
+from tutelage.losses.batchwise import is_batchwise
 from tutelage.losses.together import hears_together
 
 _spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
@@ -20,7 +21,10 @@ inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(inputs)
 B = inputs.B
 
-HELPERS = {"learned", "maps", "precision", "together"}
+HELPERS = {
+    *("batchwise", "gram", "labels", "learned", "maps", "positions", "precision", "shapes", "standardise"),
+    *("together", "unit"),
+}
 """Files of the folder that hold no loss."""
 
 every_loss = pytest.mark.parametrize("name", losses.__all__)
@@ -171,13 +175,23 @@ def test_only_a_loss_that_says_so_depends_on_the_order_of_the_batch(name):
 
 
 @every_loss
+def test_one_number_for_the_batch_is_marked_as_such(name):
+    case = Case(name)
+    value = case()
+    assert is_batchwise(case.loss) == torch.equal(value, value[:1].expand(B))
+
+
+@every_loss
 def test_several_teachers_in_one_call_give_what_each_gives_alone(name):
     case = Case(name)
     if not hears_together(case.loss):
         pytest.skip("called once a teacher")
     teachers = torch.stack([case.teacher, case.teacher.flip(0), 2 * case.teacher])
+    student = case.student.requires_grad_()
     at_once = torch.func.vmap(lambda teacher: case(teacher=teacher))(teachers)
-    assert_close(at_once, torch.stack([case(teacher=teacher) for teacher in teachers]))
+    alone = torch.stack([case(teacher=teacher) for teacher in teachers])
+    assert_close(at_once, alone)
+    assert_close(*(torch.autograd.grad(values.sum(), student)[0] for values in (at_once, alone)), rtol=1e-5, atol=1e-5)
 
 
 @every_loss

@@ -67,3 +67,27 @@ def test_names_both_shapes_when_classes_differ():
 def test_refuses_a_temperature_that_is_not_positive(temperature):
     with pytest.raises(ValueError, match="temperature > 0"):
         kl(torch.ones(1, 3), torch.ones(1, 3), temperature=temperature)
+
+
+@pytest.mark.parametrize(("spread", "correction"), [("population", 0), ("sample", 1)])
+def test_standardised_logits_have_mean_zero_and_deviation_one(spread, correction):
+    s, t = torch.randn(4, 7).double(), torch.randn(4, 7).double()
+    for b in range(4):
+        z = [(x[b] - x[b].mean()) / (x[b].std(correction=correction) + 1e-7) for x in (s, t)]
+        assert_close(kl(s, t, temperature=2.0, standardise=spread)[b], by_hand(*z, 2.0))
+
+
+def test_standardised_neither_scale_nor_shift_matters():
+    s, t = torch.randn(3, 5), torch.randn(3, 5)
+    assert_close(kl(20 * s + 3, t - 8, standardise="population"), kl(s, t, standardise="population"))
+
+
+def test_standardised_equal_logits_give_a_finite_gradient():
+    s = torch.zeros(2, 5, requires_grad=True)
+    kl(s, torch.randn(2, 5), standardise="population").sum().backward()
+    assert s.grad.isfinite().all()
+
+
+def test_refuses_an_unknown_deviation():
+    with pytest.raises(ValueError, match="standardise='population', 'sample' or None, found 'yes'"):
+        kl(torch.ones(1, 3), torch.ones(1, 3), standardise="yes")

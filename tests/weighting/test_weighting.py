@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tutelage.errors import InputError, UnknownName
+from tutelage.errors import InputError, RecipeError, UnknownName
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.weighting import (
     Adaptive,
@@ -441,6 +441,56 @@ def test_feature_paths_are_judged_by_the_teachers_classifier_on_the_adapted_feat
     )
     assert_close(weights[1:], (1 - doubt.softmax(dim=0)).detach())
     assert not weights.requires_grad
+
+
+def test_rows_that_cannot_be_split_get_the_mean_of_their_shares():
+    said = {t: torch.randn(3, 3) for t in "abc"}
+    rows = (*THREE, *(Row("whole", t) for t in "abc"))
+    book = ledger(*[1] * 7, rows=rows)
+    weights = bound(Trust(), rows, batchwise=frozenset({"whole"}))(book, lesson(teachers=said))
+    split = bound(Trust(), rows)(book, lesson(teachers=said))
+    assert_close(weights[:4], split[:4])
+    assert_close(weights[4:], split[4:].mean(dim=1, keepdim=True).expand(3, 3))
+    assert_close(weights[4:].sum(dim=0), torch.ones(3))
+    assert (split[4:].std(dim=1) > 0).any()
+
+
+def test_rows_that_cannot_be_split_get_the_mean_of_absolute_trust_too():
+    meeting = lesson(student=RIGHT * torch.tensor([[1.0], [0.0], [1.0]]), teachers={"a": torch.randn(3, 3)})
+    rows = (Row("base"), Row("whole", "a"))
+    one, each = (
+        bound(Trust(absolute=True), rows, batchwise=known)(ledger(1, 1, rows=rows), meeting)[1]
+        for known in (frozenset({"whole"}), frozenset())
+    )
+    assert each.std() > 0
+    assert_close(one, each.mean().expand(3))
+
+
+class Picky(Weighting):
+    """Weighs single samples."""
+
+    per_sample = True
+
+    def forward(self, book, said):
+        return torch.rand_like(book.losses)
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["alone", "in a product"])
+def test_a_rule_that_weighs_single_samples_refuses_rows_that_cannot_be_split(within):
+    rule = Product(Picky(), [Trust()]) if within else Picky()
+    bound(rule, batchwise=frozenset({"elsewhere"}))
+    with pytest.raises(RecipeError, match=r"path 'deep'.*one number for the whole batch, and Picky weighs single"):
+        bound(rule, batchwise=frozenset({"deep"}))
+
+
+@pytest.mark.parametrize(
+    "rule", [Fixed(), Calibrate(), Adaptive(), Uncertainty(), Warmup(3), Trust(), Auto()], ids=repr
+)
+def test_all_other_rules_take_rows_that_cannot_be_split(rule):
+    weights = bound(rule, batchwise=frozenset({"logits"}))(
+        ledger(2, 4, 6, 8), lesson(teachers={"a": RIGHT, "b": -RIGHT})
+    )
+    assert_close(weights[1:3], weights[1:3].mean(dim=1, keepdim=True).expand_as(weights[1:3]))
 
 
 def test_gradient_flows_through_the_weights_only_when_asked():

@@ -2,38 +2,76 @@
 
 from .activation_boundary import activation_boundary as activation_boundary
 from .attention import attention as attention
+from .cc import CC as CC
+from .comparative import comparative as comparative
+from .correlation import correlation as correlation
 from .crd import CRD as CRD
+from .cwd import cwd as cwd
+from .dist import dist as dist
+from .dkd import dkd as dkd
 from .factor import factor as factor
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
+from .info_nce import info_nce as info_nce
 from .kdsvd import kdsvd as kdsvd
 from .kl import kl as kl
 from .mgd import MGD as MGD
 from .mse import mse as mse
+from .nkd import nkd as nkd
 from .nst import nst as nst
 from .ofd import OFD as OFD
+from .one_vs_all import one_vs_all as one_vs_all
+from .pad import PAD as PAD
+from .pairwise import pairwise as pairwise
+from .pkt import pkt as pkt
 from .reviewkd import ReviewKD as ReviewKD
+from .rkd_angle import rkd_angle as rkd_angle
+from .rkd_distance import rkd_distance as rkd_distance
 from .semckd import SemCKD as SemCKD
 from .similarity import similarity as similarity
+from .soft_cross_entropy import soft_cross_entropy as soft_cross_entropy
+from .spherical import spherical as spherical
+from .srrl import srrl as srrl
+from .transport import transport as transport
 from .vid import VID as VID
+from .virtual_teacher import virtual_teacher as virtual_teacher
 
 __all__ = [
+    "CC",
     "CRD",
     "FT",
     "MGD",
     "OFD",
+    "PAD",
     "VID",
     "ReviewKD",
     "SemCKD",
     "activation_boundary",
     "attention",
+    "comparative",
+    "correlation",
+    "cwd",
+    "dist",
+    "dkd",
     "factor",
     "fsp",
     "hierarchical_context",
+    "info_nce",
     "kdsvd",
     "kl",
     "mse",
+    "nkd",
     "nst",
+    "one_vs_all",
+    "pairwise",
+    "pkt",
+    "rkd_angle",
+    "rkd_distance",
     "similarity",
+    "soft_cross_entropy",
+    "spherical",
+    "srrl",
+    "transport",
+    "virtual_teacher",
 ]

@@ -1,9 +1,11 @@
 """Soft targets: match the teacher's softened class probabilities."""
 
-import torch
 from torch import Tensor
 
+from .positions import over_positions
 from .precision import full
+from .shapes import CLASSES, positive, same_shape
+from .standardise import Spread, standardised
 from .together import together
 
 
@@ -14,6 +16,7 @@ def kl(
     /,
     *,
     temperature: float = 4.0,
+    standardise: Spread | None = None,
     mask: Tensor | None = None,
     element_weight: Tensor | None = None,
 ) -> Tensor:
@@ -23,6 +26,9 @@ def kl(
         student: Logits, ``[B, C]``, or ``[B, C, ...]`` with one prediction per position (pixels, tokens).
         teacher: Logits of the same shape.
         temperature: T > 0, what both logits are divided by; larger values stress the unlikely classes.
+        standardise: First bring both logits to mean 0 and deviation 1 over the classes, so that the student
+            need not match their size: the ``"population"`` deviation of the paper, or the ``"sample"``
+            deviation (C - 1) of its code, which goes with T = 2 and a weight of 9.
         mask: ``[B, ...]``, true where a position counts; None for all. The batch mean is then the mean over
             the positions that count, and 0 if none does. Not used where a sample has one prediction.
         element_weight: ``[B, ...]``, what each position is multiplied by.
@@ -31,11 +37,12 @@ def kl(
         ``[B]``, in nats times T², at least 0: the mean over a sample's positions; 0 where the two agree.
 
     Raises:
-        ValueError: The shapes differ, or `temperature` is not positive.
+        ValueError: The shapes differ, or an option is out of range.
 
     Reference:
         Hinton, Vinyals & Dean 2015, arXiv:1503.02531, sec. 2: the soft-target term with its factor T². For
         maps, code that divides by the batch alone sums over positions: its value is H·W times ours.
+        `standardise`: Sun et al. 2024, arXiv:2403.01427, algorithm 1.
 
     Example:
         >>> import torch
@@ -43,23 +50,11 @@ def kl(
         >>> kl(sure, sure), kl(unsure, sure, temperature=1.0)
         (tensor([0.]), tensor([0.3278]))
     """
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"kl: expected logits of one shape, found student {tuple(student.shape)} and teacher "
-            f"{tuple(teacher.shape)}. Give both the same classes (and `connectors.Resize` to maps)."
-        )
-    if not temperature > 0:
-        raise ValueError(f"kl: expected temperature > 0, found {temperature}.")
-    log_prob = (full(student) / temperature).log_softmax(dim=1)
-    target = (full(teacher.detach()) / temperature).log_softmax(dim=1)
+    same_shape("kl", student, teacher, CLASSES)
+    positive("kl", temperature=temperature)
+    log_prob, target = (
+        (standardised("kl", full(logits), standardise) / temperature).log_softmax(dim=1)
+        for logits in (student, teacher.detach())
+    )
     divergence = temperature**2 * (target.exp() * (target - log_prob)).sum(dim=1)
-    if element_weight is not None:
-        divergence = divergence * element_weight
-    if divergence.dim() == 1:
-        return divergence
-    if mask is None:
-        return divergence.flatten(1).mean(dim=1)
-    # Samples with more valid positions weigh more, so that the batch mean is a mean over valid positions.
-    valid = mask.bool().expand_as(divergence)
-    per_sample = torch.where(valid, divergence, 0.0).flatten(1).sum(dim=1)
-    return per_sample * len(student) / valid.sum().clamp(min=1)
+    return over_positions(divergence, mask, element_weight)

@@ -28,10 +28,13 @@ SHORT: dict[str, dict[str, Any]] = {
 others paired stages of the networks: `features` and `attention` one path a stage, `similarity` the deepest."""
 
 
-ANY_SHAPES = ("crd", "ft", "ofd", "reviewkd", "semckd", "similarity", "vid")
-"""Losses that compare features of any shape, or learn a connector of their own."""
+ANY_SHAPES = (
+    *("cc", "correlation", "pkt", "rkd_angle", "rkd_distance", "similarity"),
+    *("crd", "ft", "ofd", "reviewkd", "semckd", "vid"),
+)
+"""Losses that compare samples with each other, or learn a connector of their own."""
 
-ANY_WIDTHS = ("attention", "mgd", "nst")
+ANY_WIDTHS = ("attention", "mgd", "nst", "pairwise")
 """Losses that need no equal channels."""
 
 ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")

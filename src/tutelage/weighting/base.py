@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import InputError, UnknownName, close_names
+from tutelage.errors import InputError, RecipeError, UnknownName, close_names
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
 
 
@@ -22,6 +22,10 @@ class Weighting(nn.Module):
     """
 
     kind: ClassVar[Literal["scale", "gate"]] = "scale"
+    per_sample: ClassVar[bool] = False
+    """Whether the samples of a row may get different weights."""
+    averages: ClassVar[bool] = False
+    """Whether, if so, a row whose loss cannot be split among the samples gets one weight, their mean."""
     rows: tuple[Row, ...] = ()
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
@@ -33,8 +37,16 @@ class Weighting(nn.Module):
 
         Raises:
             UnknownName: An option names a path or row that does not exist.
+            RecipeError: The rule weighs single samples, and the loss of a path cannot be split among them.
         """
         self.rows = rows
+        if self.per_sample and not self.averages:
+            for path in by_path(rows):
+                if path in spec.batchwise:
+                    raise RecipeError(
+                        f"path {path!r}: its loss is one number for the whole batch, and {type(self).__name__} weighs "
+                        "single samples. Take another loss in this path, or a weighting with one weight for each row."
+                    )
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """The weights of one step.

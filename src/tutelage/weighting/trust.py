@@ -22,7 +22,7 @@ class Trust(Weighting):
     adapted feature, averaged over positions, where that classifier is known and fits; else, on
     the output and where a path reads several taps, by the teacher's own answer. One teacher alone has
     weight 1. Samples without a label, and teachers whose answer does not line up with the labels, share
-    equally.
+    equally. Where the loss of a path is one number for the whole batch, each teacher gets the mean of its shares.
 
     Args:
         temperature: Above 1 the shares are more equal; the cross-entropies themselves are not tempered.
@@ -51,6 +51,8 @@ class Trust(Weighting):
     """
 
     kind: ClassVar[Literal["scale", "gate"]] = "gate"
+    per_sample: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -71,12 +73,14 @@ class Trust(Weighting):
         self.through_weights = through_weights
         self._heads: Mapping[str, nn.Module] = {}
         self._responses: frozenset[str] = frozenset()
+        self._batchwise: frozenset[str] = frozenset()
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Keep the teachers' classifiers at hand; they stay the teachers' own."""
         super().bind(rows, spec)
         self._heads = dict(spec.heads)
         self._responses = spec.responses
+        self._batchwise = spec.batchwise
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """Shares in [0, 1], ``[K, B]``; without `absolute` they sum to 1 over the teachers of a path."""
@@ -88,13 +92,14 @@ class Trust(Weighting):
         answers = dict(zip(names, _doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
         student = _doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
         weights = list(torch.ones_like(ledger.losses.detach()))
-        for members in by_path(ledger.rows).values():
+        for path, members in by_path(ledger.rows).items():
             rows = [ledger.rows[k] for k in members]
             spoken = [answers.get(row.teacher or "") for row in rows]
             heard = _doubts([self._read_by_head(row, lesson) for row in rows], lesson)
             shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
             for k, share, doubt in zip(members, shares, spoken, strict=True):
-                weights[k] = share if student is None or doubt is None else share * _credit(doubt, student)
+                weight = share if student is None or doubt is None else share * _credit(doubt, student)
+                weights[k] = weight.mean().expand_as(weight) if path in self._batchwise else weight
         return torch.stack([weight.to(ledger.losses.dtype) for weight in weights])
 
     def _shares(self, doubts: list[Tensor | None], ones: Tensor) -> list[Tensor]:

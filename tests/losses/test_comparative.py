@@ -1,0 +1,31 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tutelage.losses import comparative, kl
+
+
+def test_matches_the_equation_written_with_loops():
+    s, t = torch.randn(4, 5), torch.randn(4, 5)
+    value = comparative(s, t, temperature=2.0)
+    for i in range(4):
+        pairs = [kl((s[i] - s[j])[None], (t[i] - t[j])[None], temperature=2.0) for j in range(4) if j != i]
+        assert_close(value[i], sum(pairs)[0] / 3)
+
+
+def test_one_shift_of_all_samples_does_not_matter():
+    s, t = torch.randn(4, 5), torch.randn(4, 5)
+    assert_close(comparative(s + torch.randn(5), t + torch.randn(5)), comparative(s, t), rtol=1e-4, atol=1e-6)
+
+
+def test_one_sample_has_nothing_to_be_compared_with():
+    assert comparative(torch.randn(1, 3), torch.randn(1, 3)) == 0
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="5 and 4"):
+        comparative(torch.ones(5, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match="one width, found 2 and 3"):
+        comparative(torch.ones(4, 2), torch.ones(4, 3))
+    with pytest.raises(ValueError, match="temperature"):
+        comparative(torch.ones(4, 2), torch.ones(4, 2), temperature=0.0)
