@@ -105,20 +105,23 @@ def execute(
     if dry_run:
         return None
     prepared = cache.decide(prepared, out)
-    if resume:
-        runfolder.compare(out, prepared)
-    else:
-        runfolder.create(out, prepared, runfolder.argv())
-    from tutelage.engine.run import run  # Lightning takes seconds to import; a wrong argument should not wait for it
-
-    journal = Journal(out)
+    line = runfolder.resume_line(out, command, allow_import)
     try:
-        prepared = cache.fill(prepared, journal.say)
-        outcome = run(prepared.plan(out), journal)
+        if resume:
+            runfolder.compare(out, prepared)
+        else:
+            runfolder.create(out, prepared, runfolder.argv())
+        from tutelage.engine.run import run  # Lightning takes seconds to import; a wrong argument should not wait
+
+        journal = Journal(out)
+        with runfolder.writing(out, line):
+            prepared = cache.fill(prepared, journal.say)
+            outcome = run(prepared.plan(out), journal)
+            runfolder.fill(out, prepared, outcome)
     except (Interrupted, KeyboardInterrupt) as error:
-        line = runfolder.resume_line(out, command, allow_import)
-        raise Interrupted(f"{error or 'interrupted'}. To go on: {line}") from error
-    runfolder.fill(out, prepared, outcome)
+        stopped = str(error) or "stopped by a signal"
+        begun = (out / "recipe.yaml").exists()
+        raise Interrupted(f"{stopped}. To go on: {line}" if begun else f"{stopped}; nothing was written.") from error
     announce(prepared, outcome.result, out)
     return Run(out, outcome.result, outcome.student, outcome.baseline)
 

@@ -13,8 +13,10 @@ from torch import nn
 
 from tutelage.cache import Record
 from tutelage.data import Splits
+from tutelage.distiller import Distiller
 from tutelage.engine.examine import Examined, examine
-from tutelage.errors import RecipeError
+from tutelage.engine.hardware import check_accelerator
+from tutelage.errors import DataError, InputError, RecipeError
 from tutelage.ledger import Batch
 from tutelage.models import find
 from tutelage.models import parse as parse_model
@@ -199,10 +201,13 @@ def prepare(
     """
     recipe = schema.parse(raw)
     _check_names(recipe, allow_import)
+    check_accelerator(recipe.train.accelerator)
     splits = build_data(recipe.data, live, allow_import)
     say(splits.guess)
     for note in splits.notes:
         say(f"  {note}")
+    if not recipe.teachers and not bool(splits.train.labelled.any()):
+        raise DataError("training without a teacher needs labels, found none (data.labels is 0). Ask for some.")
     task = build_task(recipe, splits.classes, allow_import)
     shape, classes = splits.train.shape, len(splits.classes)
     loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
@@ -212,6 +217,8 @@ def prepare(
         name: build_model(name, spec, shape, classes, live, allow_import)
         for name, spec in recipe.teachers.items()
     }
+    for role, network in {"student": student, **teachers}.items():
+        _say_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
     two: dict[str, Any] = {k: v[:2] for k, v in example.__dict__.items() if isinstance(v, torch.Tensor)}
     small = dataclasses.replace(example, **two)
@@ -223,12 +230,37 @@ def prepare(
     examined = examine(teachers, task, selection, force=force)
     prepared = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
     cast = prepared.cast(recipe.train.seed)
-    next(iter(prepared.scheme(cast)))  # builds the first distiller: taps, connectors, losses, weights
+    first = next(iter(prepared.scheme(cast)))  # builds the first distiller: taps, connectors, losses, weights
+    for pupil in first.pupils.values():
+        _rehearse(pupil, small)
     return prepared
+
+
+@torch.no_grad()
+def _rehearse(pupil: Distiller, batch: Batch) -> None:
+    """Every path once, on two samples: what cannot be computed is known before anything is written."""
+    pupil.student.eval()  # it is thrown away
+    said = pupil.attend(batch)
+    taught = {name: teacher(batch, {}) for name, teacher in pupil.teachers.items()}
+    for name, path in pupil.paths.items():
+        try:
+            path(said, taught, batch, pupil.spec.heads)
+        except InputError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RecipeError(
+                f"path {name!r} cannot be computed on two samples: {str(error).rstrip('.')}. Change its options, taps "
+                "or connector (--debug shows where it failed)."
+            ) from error
 
 
 def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
     """Misspelt parts are refused before any data is read."""
+    if recipe.teachers and not recipe.paths:
+        raise RecipeError(
+            "paths: expected at least one path for the teachers, found none. Name some, such as "
+            "--set 'paths=[logits, pooled]', or train without a teacher: tutelage train."
+        )
     catalogue.part("tasks", recipe.task.use, allow_import=allow_import, where="task")
     catalogue.part("schemes", recipe.scheme.use, allow_import=allow_import, where="scheme")
     build_weighting(recipe.weighting, allow_import)
@@ -244,7 +276,7 @@ def open_model(model: Any, *, shape: tuple[int, int, int], classes: int, allow_i
     if not isinstance(model, nn.Module):
         named = parse_model(str(model))
         model, weights = named.source, named.weights
-    return find(
+    found = find(
         model,
         num_classes=classes,
         in_channels=shape[0],
@@ -252,6 +284,14 @@ def open_model(model: Any, *, shape: tuple[int, int, int], classes: int, allow_i
         weights=weights,
         allow_import=allow_import,
     )
+    _say_notes("model", found)
+    return found
+
+
+def _say_notes(role: str, model: nn.Module) -> None:
+    """What was done to weights on the way: wrappers and prefixes removed, a classifier kept."""
+    for note in model.__dict__.get("origin", {}).get("notes", ()):
+        say(f"  {role}: {note}")
 
 
 def say(text: str) -> None:

@@ -32,7 +32,7 @@ class Settings:
         cache: ``auto`` keeps the teachers' answers to a few views of each sample on disk where that saves forwards
             (in the run folder); ``live`` never does; anything else is the folder of a store, filled where it lacks.
         workers: Processes that decode pictures; 0 for none. In-memory data needs none.
-        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` …, as Lightning names them; one device.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``; one device.
     """
 
     epochs: int = 30

@@ -20,6 +20,7 @@ from .callbacks import Checkpoints, Metrics, Progress
 from .hardware import computes_bf16
 from .journal import Journal
 from .module import StageModule
+from .results import share
 from .settings import Settings
 
 
@@ -176,7 +177,7 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path, module: StageModule, journal
     temporary.mkdir(parents=True)
     last = load_checkpoint(folder / "last.ckpt")["tutelage"]
     for file in ("best.ckpt", "last.ckpt"):
-        os.link(folder / file, temporary / file)
+        share(folder / file, temporary / file)
     done = {"history": module.history, "best_epoch": module.best_epoch, "steps": module.step}
     done |= {"seconds": last["seconds"], "sizes": journal.sizes()}
     (temporary / "done.json").write_text(json.dumps(done), encoding="utf-8")
