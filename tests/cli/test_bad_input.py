@@ -102,7 +102,7 @@ def test_training_without_a_label_is_refused(tutelage, tmp_path):
     given = ["--model", "cifar/resnet8", "--data", "digits", "--set", "data.labels=0"]
     code, _, message = tutelage("train", *given, "--out", tmp_path / "run")
     assert code == 2
-    assert "needs labels" in message
+    assert "samples with a label, found none" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -319,6 +319,16 @@ def test_a_run_on_data_from_python_is_exported_on_noise_and_says_so(tutelage, tm
     assert (tmp_path / "own" / "export" / "model.pt2").exists()
 
 
+def test_without_a_label_teachers_teach_and_the_verdict_is_left_out(teacher, tutelage, tmp_path):
+    given = ["distill", "--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", "--json"]
+    options = ["--set", "data.labels=0", "--set", "data.limit=256", "--set", "train.epochs=1"]
+    code, printed, message = tutelage(*given, "--out", tmp_path / "unlabelled", *options)
+    assert code == 0, message
+    assert "no baseline" in message
+    result = json.loads(printed)
+    assert (result["verdict"], result["baseline"], result["shipped"]) == (None, None, "student")
+
+
 def test_help_names_every_command_and_no_other():
     done = subprocess.run([sys.executable, "-m", "tutelage", "--help"], capture_output=True, text=True, check=True)
     for command in ("demo", "distill", "train", "check", "inspect", "evaluate", "export", "report", "list", "doctor"):

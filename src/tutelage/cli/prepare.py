@@ -206,8 +206,8 @@ def prepare(
     say(splits.guess)
     for note in splits.notes:
         say(f"  {note}")
-    if not recipe.teachers and not bool(splits.train.labelled.any()):
-        raise DataError("training without a teacher needs labels, found none (data.labels is 0). Ask for some.")
+    if not bool(splits.train.labelled.any()):
+        recipe = _without_labels(recipe)
     task = build_task(recipe, splits.classes, allow_import)
     shape, classes = splits.train.shape, len(splits.classes)
     loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
@@ -234,6 +234,17 @@ def prepare(
     for pupil in first.pupils.values():
         _rehearse(pupil, small)
     return prepared
+
+
+def _without_labels(recipe: Recipe) -> Recipe:
+    """Teachers can teach without labels; a baseline has nothing to learn from."""
+    if not recipe.teachers:
+        raise DataError(
+            "training without a teacher: expected training samples with a label, found none. Give labels, or a teacher."
+        )
+    if recipe.baseline:
+        say("  no training sample has a label: there is no baseline, and the verdict is left out")
+    return recipe.model_copy(update={"baseline": False})
 
 
 @torch.no_grad()
