@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,51 @@ def test_a_stop_before_the_first_step_also_names_the_line_that_goes_on(teacher, 
     monkeypatch.setattr("tutelage.cli.distill.gather", stop)
     code, _, message = tutelage(*job(teacher, tmp_path / "earliest"))
     assert (code, message.split()) == (130, ["interrupted"])
+
+
+def test_a_run_with_objects_from_python_is_resumed_with_the_same_objects(tmp_path, monkeypatch):
+    import tutelage as tu
+    from tutelage.errors import Interrupted
+
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    options = {"train": {"epochs": 1}, "assignments": ["data.limit=128", "data.batch_size=32"]}
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    for command, given in (
+        ("train", {"model": net}),
+        ("distill", {"student": "cifar/resnet8", "teachers": {"a": net}}),
+    ):
+        run = getattr(tu, command)
+        forced = {"force": True, "paths": ["logits"]} if command == "distill" else {}
+        out = tmp_path / command
+        with monkeypatch.context() as patched:
+            patched.setattr("tutelage.cli.cache.fill", stop)
+            with pytest.raises(Interrupted, match=f"tutelage.{command}.*resume=True"):
+                run(**given, data="digits", out=out, **options, **forced)
+        assert run(**given, data="digits", out=out, resume=True).folder == out
+
+
+def test_a_run_is_resumed_by_the_command_that_made_it(whole, teacher, tutelage):
+    result = (whole / "result.json").read_bytes()
+    code, _, message = tutelage("train", "--out", whole, "--resume")
+    assert code == 2
+    assert f"tutelage distill --out {whole} --resume" in message
+    assert (whole / "result.json").read_bytes() == result
+    code, _, message = tutelage("distill", "--out", teacher, "--resume")
+    assert code == 2
+    assert f"tutelage train --out {teacher} --resume" in message
+
+
+@pytest.mark.parametrize("damage", ["manifest.json", "checkpoints/stages/student/best.ckpt"])
+def test_a_damaged_run_is_refused_by_name(teacher, tutelage, tmp_path, damage):
+    out = shutil.copytree(teacher, tmp_path / "run")
+    (out / damage).write_bytes(b"{")
+    code, _, message = tutelage("train", "--out", out, "--resume")
+    assert code == 2
+    assert damage in message
+    assert "damaged" in message
 
 
 def test_an_interrupted_demo_goes_on(tutelage, tmp_path, monkeypatch):

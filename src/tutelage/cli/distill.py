@@ -77,9 +77,11 @@ def distill(
     runfolder.claim(out, resume)
     if resume:
         given = {"recipe": recipe, "--set": assignments, **keys}
-        named = {} if _live(student, teachers, data) else {"--student": student, "--teacher": teachers, "--data": data}
-        recipe = runfolder.resumed_recipe(out, given | named)
-        if not _live(student, teachers, data):
+        named = (
+            {} if is_live(student, teachers, data) else {"--student": student, "--teacher": teachers, "--data": data}
+        )
+        recipe = runfolder.resumed_recipe(out, given | named, "distill")
+        if not is_live(student, teachers, data):
             student, teachers, data = None, (), None
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     if "teachers" not in raw or not raw["teachers"]:
@@ -105,7 +107,7 @@ def execute(
     if dry_run:
         return None
     prepared = cache.decide(prepared, out)
-    line = runfolder.resume_line(out, command, allow_import)
+    line = runfolder.resume_line(out, command, allow_import, live=bool(live))
     try:
         if resume:
             runfolder.compare(out, prepared)
@@ -149,7 +151,9 @@ def announce(prepared: Prepared, result: Mapping[str, Any], out: pathlib.Path) -
     say(f"report:  {out / 'report.html'}")
 
 
-def _live(*given: Any) -> bool:
+def is_live(*given: Any) -> bool:
     """Whether something was given as an object, which no recipe can hold."""
-    flat = [item for value in given for item in (value if isinstance(value, list | tuple) else [value])]
-    return any(item is not None and not isinstance(item, str | pathlib.Path | Mapping) for item in flat)
+    flat: list[Any] = []
+    for value in given:
+        flat += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    return any(item is not None and not isinstance(item, str | pathlib.Path) for item in flat)

@@ -18,7 +18,7 @@ import tutelage
 from tutelage.engine.results import share, write_json, write_text
 from tutelage.errors import InputError, RunError
 from tutelage.models import save
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import Recipe, read
 
 from .prepare import Prepared, say
 
@@ -90,9 +90,15 @@ def compare(folder: pathlib.Path, prepared: Prepared) -> None:
     """Refuse to resume with other data or other teachers than the run began with; say where the code is another.
 
     Raises:
-        RunError: Names what differs.
+        RunError: Names what differs; or the manifest is missing or damaged.
     """
-    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprints"]
+    try:
+        before = dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprints"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"--resume {folder}: expected manifest.json with the fingerprints of the run, found it missing or damaged "
+            f"({error}). Restore it, or start a new run in another folder."
+        ) from error
     now = fingerprints(prepared)
     for name, value in now.items():
         if before.get(name) != value:
@@ -205,18 +211,27 @@ def card(name: str, recipe: Recipe, result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str]) -> str:
-    """The line that continues a run."""
+def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str], *, live: bool = False) -> str:
+    """The line that continues a run; with objects given from Python it is one of Python."""
+    if live:
+        return f"tutelage.{command}(…, out={str(folder)!r}, resume=True) with the same modules and data sets"
     allowed = "".join(f" --allow-import {package}" for package in allow_import)
     return f"tutelage {command} --out {folder} --resume{allowed}"
 
 
-def resumed_recipe(folder: pathlib.Path, given: Mapping[str, Any]) -> pathlib.Path:
+def resumed_recipe(folder: pathlib.Path, given: Mapping[str, Any], command: str) -> pathlib.Path:
     """The recipe of a run that is resumed; other arguments would make it another run.
 
     Raises:
         InputError: Arguments that the recipe already holds.
+        RunError: Another command made the run.
     """
+    made = "distill" if read(folder / "recipe.yaml").get("teachers") else "train"
+    if made != command:
+        raise RunError(
+            f"--resume: expected a run of {command} in {folder}, found one of {made}. To go on with it: "
+            f"{resume_line(folder, made, ())}"
+        )
     extra = [name for name, value in given.items() if value]
     if extra:
         raise InputError(

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import pickle
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -25,8 +26,18 @@ from .settings import Settings
 
 
 def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
-    """A checkpoint of ours; nothing in it is executed."""
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """A checkpoint of ours; nothing in it is executed.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise RunError(
+            f"{path}: expected a whole checkpoint, found a damaged file. Restore it, or start a new run in another "
+            "folder."
+        ) from error
     return loaded
 
 
