@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tutelage.errors import InputError, Interrupted, MissingExtra
+from tutelage.errors import InputError, Interrupted, MissingExtra, missing_extra
 
 # Read when torch is imported, later: threads that wait must not spin, or a busy machine makes them many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -430,6 +430,9 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
         if isinstance(error, OSError) and error.errno in _NOT_OURS and not debug:
             place = error.filename or "a file"
             typer.echo(f"{place}: expected to read or write here, found: {error.strerror}.", err=True)
+            return 2
+        if isinstance(error, ImportError) and (missing := missing_extra(error)) is not None and not debug:
+            typer.echo(f"MissingExtra: {missing}", err=True)
             return 2
         traceback.print_exc()
         typer.echo(
