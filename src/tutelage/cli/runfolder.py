@@ -79,10 +79,13 @@ def writing(folder: pathlib.Path, resume: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
+    except (OSError, RunError) as error:
+        reason = error.__cause__ if isinstance(error, RunError) else error
+        if not isinstance(reason, OSError):
+            raise
         raise RunError(
-            f"{error.filename or folder}: expected to read or write here, found: {error.strerror or error}. What was "
-            f"saved before is intact. Make room, then go on: {resume}"
+            f"{reason.filename or folder}: expected to read or write here, found: {reason.strerror or reason}. What "
+            f"was saved before is intact. Make room, then go on: {resume}"
         ) from error
 
 
