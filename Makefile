@@ -29,6 +29,8 @@ check: $(VENV)/.ready          ## lint, format, types, import arrows, docs
 	$(BIN)/mkdocs build --strict --quiet
 
 test-browser: $(VENV)/.ready   ## the report in headless Chromium
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { echo "test-browser needs chromium and chromedriver: apt-get install chromium chromium-driver"; exit 1; }
 	$(BIN)/python -m pytest -q -m browser tests/browser
 
 docs: $(VENV)/.ready           ## the documentation, served while you write

@@ -177,7 +177,7 @@ def test_names_every_misspelt_tap_at_once_with_the_closest_ones():
     assert "student 'resnet18' has no module 'fcc'." in message
     assert "close: fc" in message
     assert "'layer3'" not in message
-    assert message.endswith("all of them: tutelage inspect resnet18")
+    assert message.endswith("all of them: tutelage inspect MODEL")
 
 
 def test_names_refer_to_the_model_inside_its_wrappers(model):

@@ -56,13 +56,24 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        value = _found(_HOMES[name], name)
     elif name in _FOLDERS:
         value = importlib.import_module(f"tutelage.{name}")
     else:
         raise AttributeError(f"module 'tutelage' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _found(home: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(home), name)
+    except ImportError as error:
+        from .errors import missing_extra
+
+        if (missing := missing_extra(error)) is None:
+            raise
+        raise missing from error
 
 
 def __dir__() -> list[str]:

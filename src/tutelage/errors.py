@@ -70,6 +70,23 @@ class Interrupted(TutelageError):
     """A signal stopped the run; it can be resumed (exit code 130)."""
 
 
+_TRAIN = "lightning torchmetrics pydantic yaml typer rich torchvision pyarrow sklearn scipy PIL plotly jinja2"
+_EXTRAS = {**dict.fromkeys(_TRAIN.split(), "train"), "timm": "vision", "transformers": "vision"}
+
+
+def missing_extra(error: ImportError) -> MissingExtra | None:
+    """The line that installs what could not be imported; None if it is no package of an extra.
+
+    Example:
+        >>> print(missing_extra(ModuleNotFoundError("No module named 'typer'", name="typer")))
+        this needs typer: pip install 'tutelage[train]'
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        return None
+    return MissingExtra(f"this needs {package}: pip install 'tutelage[{_EXTRAS[package]}]'")
+
+
 def close_names(name: str, known: Iterable[str], *, most: int = 4) -> str:
     """A line such as ``close: layer4, layer4.1``, for the end of a message.
 

@@ -192,8 +192,7 @@ class Taps:
             for name in wrong:
                 close = close_names(module_name(name), known)
                 lines += [f"{self.owner} has no module {module_name(name)!r}.", f"    {close}"]
-            place = self.owner.partition("'")[2].partition("'")[0] or "MODEL"
-            raise TapNotFound("\n".join(lines) + f"      all of them: tutelage inspect {place}")
+            raise TapNotFound("\n".join(lines) + "      all of them: tutelage inspect MODEL")
 
 
 @dataclass(frozen=True)

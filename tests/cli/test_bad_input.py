@@ -47,6 +47,17 @@ def refused(tutelage, teacher, tmp_path):
         (["--set", "paths=[logitz]"], {}, "there is no short name 'logitz'; close: logits"),
         (["--set", "data.batch_size=100000"], {}, "expected at least one full batch"),
         (["--set", "nonsense"], {}, "expected key.sub=value"),
+        (["--set", "paths={logits: {loss: {use: kl, temperature: -1}}}"], {}, "path 'logits'.*temperature > 0"),
+        (["--set", "paths={logits: {loss: {use: kl, temperature: hot}}}"], {}, "path 'logits'"),
+        (["--set", "paths=[]"], {}, "expected at least one path"),
+        (["--set", "train.accelerator=gqu"], {}, "there is no accelerator 'gqu'; close: gpu"),
+        (["--set", "data.image_size=-1"], {}, "data.image_size: .*greater than or equal to 1"),
+        (["--set", "teachers.big.classes=[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"], {}, "classes: .*from 0 to 9"),
+        (["--set", "teachers.big.classes=[1, 1, 2, 3, 4, 5, 6, 7, 8, 9]"], {}, "classes: .*all different"),
+        (["--teacher", "student=cifar/resnet8"], {}, "found 'student'"),
+        ([], {"student": "resnet18"}, "close: timm/resnet18"),
+        ([], {"student": "tim/resnet18"}, "close: timm/resnet18"),
+        (["--allow-import", "json"], {"student": "json:loads"}, "failed with TypeError"),
         ([], {"data": "no/such/folder"}, "no/such/folder"),
         (["--resume"], {}, "expected a run in"),
     ],
@@ -72,6 +83,37 @@ def test_a_teacher_near_chance_is_refused_and_force_goes_on(refused, tutelage, t
     options = ["--set", "train.epochs=1", "--set", "data.limit=200", "--no-baseline", "--force"]
     given = ["--student", "cifar/resnet8", "--teacher", f"bad=cifar/resnet8@{weights}", "--data", "digits"]
     assert tutelage("distill", *given, "--out", tmp_path / "forced", *options)[0] == 0
+
+
+def test_a_teacher_that_answers_nan_is_told_from_one_at_chance(refused, teacher, tmp_path):
+    state = load_file(teacher / "student" / "model.safetensors")
+    save_file({**state, "linear.bias": torch.full((10,), torch.nan)}, tmp_path / "nan.safetensors")
+    assert "NaN" in refused(teach=f"cifar/resnet8@{tmp_path / 'nan.safetensors'}")
+
+
+def test_a_recipe_that_is_no_text_is_refused(tutelage, tmp_path):
+    (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    code, _, message = tutelage("distill", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
+    assert code == 2
+    assert "UTF-8" in message
+
+
+def test_training_without_a_label_is_refused(tutelage, tmp_path):
+    given = ["--model", "cifar/resnet8", "--data", "digits", "--set", "data.labels=0"]
+    code, _, message = tutelage("train", *given, "--out", tmp_path / "run")
+    assert code == 2
+    assert "samples with a label, found none" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_done_to_weights_is_said(tutelage, teacher, tmp_path):
+    state = load_file(teacher / "student" / "model.safetensors")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "w.pt")
+    given = ["--student", "cifar/resnet8", "--teacher", f"big=cifar/resnet8@{tmp_path / 'w.pt'}", "--data", "digits"]
+    code, _, message = tutelage("check", *given)
+    assert code == 0
+    assert "big: removed the prefix 'module.'" in message
+    assert "big: took the weights under 'state_dict'" in message
 
 
 def test_permuted_classes_are_recognised_and_the_map_that_mends_them_is_offered(refused, tutelage, teacher, tmp_path):
@@ -167,21 +209,36 @@ def mount(tmp_path):
 
     yield mounted
     for place in made:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # this process may still read from it
 
 
 def test_a_read_only_place_is_refused(refused, mount):
     assert "Read-only" in refused(out=mount("ro,size=1m") / "run")
 
 
-def test_no_space_left_ends_clearly_and_keeps_what_was_saved(tutelage, teacher, mount):
-    out = mount("size=1500k") / "run"
-    given = ["--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", "--out", out]
-    code, _, message = tutelage("distill", *given, "--set", "train.epochs=2")
-    assert code == 2
-    assert "No space left" in message
-    assert "Traceback" not in message
-    assert (out / "recipe.yaml").exists()
+SMALL = ["--set", "train.epochs=2", "--set", "data.limit=256", "--no-baseline"]
+
+
+def test_no_space_left_ends_clearly_at_any_moment_and_the_run_goes_on(tutelage, teacher, mount):
+    place = mount("size=400k")
+    out = place / "run"
+    given = ["distill", "--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", *SMALL]
+    arguments, codes = [*given, "--out", out], []
+    for kilobytes in (400, 1200, 1700, 2000, 2200, 2600, 20000):  # checkpoints, weights, graph, report
+        subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(place)], check=True)
+        code, _, message = tutelage(*arguments)
+        codes.append(code)
+        if code == 0:
+            break
+        assert code == 2, message
+        assert "No space left" in message
+        assert "Traceback" not in message
+        assert "--resume" in message
+        assert [file for file in out.rglob(".*") if file.is_file()] == []
+        arguments = ["distill", "--out", out, "--resume"]
+    assert len(codes) > 2
+    assert codes[-1] == 0
+    assert (out / "report.html").exists()
 
 
 def save_untrained(folder: pathlib.Path, classes: int = 10) -> pathlib.Path:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,21 @@ def test_the_run_folder_holds_what_was_promised(whole):
         assert 0 <= result["baseline"][key] <= 1
 
 
+def test_nothing_unfinished_is_left_and_models_are_readable_by_all(whole):
+    left = [file for file in whole.rglob(".*") if file.is_file() and file.name != ".lock"]
+    assert left == []
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in ("student/model.safetensors", "student/model.pt2", "evaluation.safetensors", "result.json"):
+        assert (whole / file).stat().st_mode & 0o777 == 0o666 & ~umask, file
+
+
+def test_the_manifest_says_by_which_code_data_and_teachers_it_was_made(whole):
+    prints = json.loads((whole / "manifest.json").read_text())["fingerprints"]
+    assert set(prints) == {"data", "code", "teacher big", "teacher again"}
+    assert prints["teacher big"] == prints["teacher again"]
+
+
 def test_the_resolved_recipe_gives_the_same_run_again(whole, tutelage, tmp_path):
     assert tutelage("distill", whole / "recipe.yaml", "--out", tmp_path / "again")[0] == 0
     first, second = (load_file(run / "student" / "model.safetensors") for run in (whole, tmp_path / "again"))
@@ -115,6 +131,91 @@ def test_a_signal_ends_with_130_and_the_line_that_goes_on(teacher, tmp_path, tut
     assert (out / "checkpoints" / "last.ckpt").exists()
 
 
+def test_a_stop_before_the_first_step_also_names_the_line_that_goes_on(teacher, tutelage, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tutelage.cli.cache.fill", stop)
+    code, _, message = tutelage(*job(teacher, tmp_path / "stopped"))
+    assert code == 130
+    assert f"To go on: tutelage distill --out {tmp_path / 'stopped'} --resume" in message
+    monkeypatch.setattr("tutelage.cli.runfolder.create", stop)
+    code, _, message = tutelage(*job(teacher, tmp_path / "earlier"))
+    assert code == 130
+    assert "nothing was written" in message
+    monkeypatch.setattr("tutelage.cli.distill.gather", stop)
+    code, _, message = tutelage(*job(teacher, tmp_path / "earliest"))
+    assert (code, message.split()) == (130, ["interrupted"])
+
+
+def test_a_run_with_objects_from_python_is_resumed_with_the_same_objects(tmp_path, monkeypatch):
+    import tutelage as tu
+    from tutelage.errors import Interrupted
+
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    options = {"train": {"epochs": 1}, "assignments": ["data.limit=128", "data.batch_size=32"]}
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    for command, given in (
+        ("train", {"model": net}),
+        ("distill", {"student": "cifar/resnet8", "teachers": {"a": net}}),
+    ):
+        run = getattr(tu, command)
+        forced = {"force": True, "paths": ["logits"]} if command == "distill" else {}
+        out = tmp_path / command
+        with monkeypatch.context() as patched:
+            patched.setattr("tutelage.cli.cache.fill", stop)
+            with pytest.raises(Interrupted, match=f"tutelage.{command}.*resume=True"):
+                run(**given, data="digits", out=out, **options, **forced)
+        assert run(**given, data="digits", out=out, resume=True).folder == out
+
+
+def test_a_run_is_resumed_by_the_command_that_made_it(whole, teacher, tutelage):
+    result = (whole / "result.json").read_bytes()
+    code, _, message = tutelage("train", "--out", whole, "--resume")
+    assert code == 2
+    assert f"tutelage distill --out {whole} --resume" in message
+    assert (whole / "result.json").read_bytes() == result
+    code, _, message = tutelage("distill", "--out", teacher, "--resume")
+    assert code == 2
+    assert f"tutelage train --out {teacher} --resume" in message
+
+
+@pytest.mark.parametrize("damage", ["manifest.json", "checkpoints/stages/student/best.ckpt"])
+def test_a_damaged_run_is_refused_by_name(teacher, tutelage, tmp_path, damage):
+    out = shutil.copytree(teacher, tmp_path / "run")
+    (out / damage).write_bytes(b"{")
+    code, _, message = tutelage("train", "--out", out, "--resume")
+    assert code == 2
+    assert damage in message
+    assert "damaged" in message
+
+
+def test_an_interrupted_demo_goes_on(tutelage, tmp_path, monkeypatch):
+    from tutelage.cli import demo
+
+    done = []
+
+    def train(*, out, resume=False, **_):
+        done.append((out.name, resume))
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "recipe.yaml").touch()
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        (out / "report.html").touch()
+
+    monkeypatch.setattr(demo, "train", train)
+    monkeypatch.setattr(demo, "distill", lambda **given: given)
+    code, _, message = tutelage("demo", "--out", tmp_path / "demo")
+    assert code == 130
+    assert f"tutelage demo --out {tmp_path / 'demo'} --resume" in message
+    assert tutelage("demo", "--out", tmp_path / "demo")[0] == 2
+    assert tutelage("demo", "--out", tmp_path / "demo", "--resume")[0] == 0
+    assert done == [("resnet32", False), ("wrn_16_2", False), ("wrn_16_2", True), ("vgg8", False)]
+
+
 def test_the_exported_onnx_agrees_with_the_student(whole, tutelage):
     code, printed, message = tutelage("export", whole, "--json")
     assert code == 0, message
@@ -128,6 +229,33 @@ def test_evaluate_gives_the_test_score_of_the_result(whole, tutelage):
     assert code == 0, message
     expected = json.loads((whole / "result.json").read_text())["student"]["test"]
     assert json.loads(printed)["accuracy"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_evaluate_uses_the_cut_of_the_run_unless_told_otherwise(tutelage, tmp_path):
+    options = ["--set", "data.seed=3", "--set", "data.test=0.3", "--set", "train.epochs=1"]
+    given = ["train", "--model", "cifar/resnet8", "--data", "digits", "--out", tmp_path / "run", *options]
+    assert tutelage(*given)[0] == 0
+    expected = json.loads((tmp_path / "run" / "result.json").read_text())["student"]["test"]
+    code, printed, message = tutelage("evaluate", tmp_path / "run", "--data", "digits", "--json")
+    assert code == 0, message
+    assert json.loads(printed)["samples"] == 539
+    assert json.loads(printed)["accuracy"] == pytest.approx(expected, abs=1e-6)
+    told = ["--set", "data.test=0.2", "--json"]
+    assert json.loads(tutelage("evaluate", tmp_path / "run", "--data", "digits", *told)[1])["samples"] == 359
+    assert tutelage("evaluate", tmp_path / "run", "--data", "digits", "--set", "train.epochs=2")[0] == 2
+
+
+def test_a_model_without_weights_is_called_untrained(tutelage):
+    code, _, message = tutelage("evaluate", "cifar/resnet8", "--data", "digits")
+    assert code == 0
+    assert "untrained" in message
+
+
+def test_check_takes_the_arguments_of_distill(teacher, tutelage, tmp_path):
+    given = ["--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", "--seeds", "3"]
+    assert tutelage("check", *given, "--no-baseline", "--out", tmp_path / "new")[0] == 0
+    assert not (tmp_path / "new").exists()
+    assert "finished run" in tutelage("check", *given, "--out", teacher)[2]
 
 
 def test_a_dry_run_prints_the_pairing_and_writes_nothing(teacher, tutelage, tmp_path):
@@ -152,6 +280,28 @@ def test_inspect_lists_taps_with_shapes_and_strides(tutelage):
     rows = {row["tap"]: row for row in json.loads(printed)}
     assert rows["layer3"]["shape"] == [64, 8, 8]
     assert rows["layer3"]["stride"] == 4
+
+
+def test_inspect_knows_the_pictures_and_classes_of_a_run(teacher, tutelage):
+    rows = {row["tap"]: row for row in json.loads(tutelage("inspect", teacher, "--json")[1])}
+    assert rows["layer1"]["shape"] == [16, 8, 8]
+    assert rows["linear"]["shape"] == [10]
+
+
+@pytest.mark.parametrize("arguments", [("doctor",), ("report", "RUN")])
+def test_json_is_all_that_is_on_standard_output(whole, tutelage, arguments):
+    code, printed, _ = tutelage(*(whole if word == "RUN" else word for word in arguments), "--json")
+    assert code == 0
+    assert json.loads(printed)
+
+
+def test_a_reader_that_has_read_enough_is_no_defect():
+    with subprocess.Popen(
+        [sys.executable, "-m", "tutelage", "list", "losses"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        message = process.stderr.read()
+    assert (process.returncode, message) == (0, b"")
 
 
 @pytest.mark.parametrize("kind", ["losses", "weightings", "schemes", "connectors", "tasks", "models", "data"])
@@ -198,6 +348,31 @@ def test_from_python_a_live_module_and_a_data_set_of_ones_own(teacher, tmp_path)
     )
     assert run.verdict in ("better", "no difference", "worse")
     assert run.student(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_run_on_data_from_python_is_exported_on_noise_and_says_so(tutelage, tmp_path):
+    import tutelage as tu
+
+    pictures, labels = torch.rand(120, 1, 8, 8), torch.arange(120) % 3
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, labels), batch_size=5)
+    options = {"epochs": 1}
+    tu.train(model="cifar/resnet8", data=loader, out=tmp_path / "own", train=options, assignments=["data.batch_size=8"])
+    notes = json.loads((tmp_path / "own" / "manifest.json").read_text())["notes"]
+    assert "of the train loader its data set is taken: batches and order are ours." in notes
+    code, _, message = tutelage("export", tmp_path / "own", "--format", "pt2")
+    assert code == 0, message
+    assert "noise" in message
+    assert (tmp_path / "own" / "export" / "model.pt2").exists()
+
+
+def test_without_a_label_teachers_teach_and_the_verdict_is_left_out(teacher, tutelage, tmp_path):
+    given = ["distill", "--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", "--json"]
+    options = ["--set", "data.labels=0", "--set", "data.limit=256", "--set", "train.epochs=1"]
+    code, printed, message = tutelage(*given, "--out", tmp_path / "unlabelled", *options)
+    assert code == 0, message
+    assert "no baseline" in message
+    result = json.loads(printed)
+    assert (result["verdict"], result["baseline"], result["shipped"]) == (None, None, "student")
 
 
 def test_help_names_every_command_and_no_other():

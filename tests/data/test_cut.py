@@ -51,6 +51,22 @@ def test_each_class_is_drawn_in_proportion(sizes, share, seed):
         assert count in (1, size - 1) or abs(count - share * size) < 2
 
 
+def test_small_classes_that_are_owed_a_sample_draw_no_others_along():
+    labels = torch.tensor([0, 0, 1, 1, 2, 2] + [3] * 18)
+    drawn, _ = stratified(labels, 0.03125, "abcd", seed=0, what="test")
+    assert labels[drawn].bincount().tolist() == [1, 1, 1, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(1, 50), min_size=2, max_size=6), share=st.floats(0.01, 1), seed=st.integers(0, 9))
+def test_as_many_are_drawn_as_were_asked_for_whatever_the_sizes(sizes, share, seed):
+    labels = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+    amount = max(len(sizes), int(share * len(labels)))
+    drawn, _ = stratified(labels, amount, "abcdef", seed=seed, what="limit", leave=0)
+    assert len(drawn) == amount
+    assert labels[drawn].unique().tolist() == list(range(len(sizes)))
+
+
 def test_the_number_asked_for_is_the_number_drawn():
     labels = torch.tensor([0] * 70 + [1] * 20 + [2] * 10)
     drawn, _ = stratified(labels, 33, "abc", seed=0, what="limit", leave=0)

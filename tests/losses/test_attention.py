@@ -35,6 +35,19 @@ def test_scale_does_not_matter():
     assert_close(attention(100 * s, 0.01 * t), attention(s, t))
 
 
+def test_tokens_are_positions_wherever_they_lie():
+    s, t = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 4, 4)
+    as_tokens = [x.flatten(2).transpose(1, 2) for x in (s, t)]
+    assert_close(attention(*as_tokens), attention(s, t))
+
+
+def test_tokens_and_maps_are_not_compared_unasked():
+    with pytest.raises(ValueError, match="Tokens"):
+        attention(torch.ones(1, 16, 3), torch.ones(1, 3, 4, 4))
+    with pytest.raises(ValueError, match="Tokens"):
+        attention(torch.ones(1, 16, 3), torch.ones(1, 17, 3))
+
+
 def test_names_both_shapes_when_grids_differ():
     with pytest.raises(ValueError, match=r"\(1, 2, 4, 4\).*\(1, 2, 2, 2\)"):
         attention(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 2, 2))

@@ -1,5 +1,6 @@
 """The command line: options to the plain functions beside this file, errors to exit codes."""
 
+import errno
 import json
 import os
 import signal
@@ -11,12 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tutelage.errors import InputError, Interrupted, MissingExtra
+from tutelage.errors import InputError, Interrupted, MissingExtra, missing_extra
 
 from .memory import keep_freed_memory
 
 # Read when torch is imported, later: threads that wait must not spin, or a busy machine makes them many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="tutelage",
@@ -69,11 +72,15 @@ def _print(value: Any) -> None:
 
 
 @app.command()
-def demo(out: Out = "runs/demo", json: Json = False) -> None:
+def demo(
+    out: Out = "runs/demo",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted demo in --out.")] = False,
+    json: Json = False,
+) -> None:
     """Three teachers, one small student, handwritten digits; offline, about a minute."""
     from .demo import demo as command
 
-    run = command(out)
+    run = command(out, resume=resume)
     if json:
         _print(run.result)
 
@@ -156,7 +163,13 @@ def check(
     teacher: Teachers = None,
     data: Data = None,
     task: Task = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="Where the run is to go: looked at, never written.", show_default=False),
+    ] = None,
     set: Set = None,
+    seeds: Seeds = None,
+    no_baseline: NoBaseline = False,
     force: Force = False,
     allow_import: AllowImport = None,
     json: Json = False,
@@ -169,10 +182,11 @@ def check(
         student=student,
         teachers=teacher or (),
         data=data,
+        out=out,
         assignments=set or (),
         force=force,
         allow_import=allow_import or (),
-        **_keys(task, None, False),
+        **_keys(task, seeds, no_baseline),
     )
     if json:
         _print(found)
@@ -227,8 +241,14 @@ def cache(
 @app.command()
 def inspect(
     model: Annotated[str, typer.Argument(help="MODEL[@WEIGHTS] or a run folder.")],
-    input: Annotated[str, typer.Option("--input", help="Shape of a picture.")] = "3x32x32",
-    classes: Annotated[int, typer.Option("--classes", help="How many classes.")] = 10,
+    input: Annotated[
+        str | None,
+        typer.Option("--input", help="Shape of a picture; a run folder's own, else 3x32x32.", show_default=False),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", min=1, help="How many classes; a run folder's own, else 10.", show_default=False),
+    ] = None,
     allow_import: AllowImport = None,
     json: Json = False,
 ) -> None:
@@ -252,16 +272,32 @@ def evaluate(
     data: Annotated[str, typer.Option("--data", help="A folder or a name, see `tutelage list data`.")],
     split: Annotated[str, typer.Option("--split", help="test, selection or train.")] = "test",
     image_size: Annotated[
-        int | None, typer.Option("--image-size", help="Side of the pictures.", show_default=False)
+        int | None, typer.Option("--image-size", min=1, help="Side of the pictures.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the cut, where the data brings no such split.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", help="Of the cut, where the data brings no such split; the run's, else 0.", show_default=False
+        ),
+    ] = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="data.key=value; may be repeated.", show_default=False)
+    ] = None,
     allow_import: AllowImport = None,
     json: Json = False,
 ) -> None:
     """Metrics of a model on a split."""
     from .evaluate import evaluate as command
 
-    found = command(model, data=data, split=split, image_size=image_size, seed=seed, allow_import=allow_import or ())
+    found = command(
+        model,
+        data=data,
+        split=split,
+        image_size=image_size,
+        seed=seed,
+        assignments=set or (),
+        allow_import=allow_import or (),
+    )
     if json:
         _print(found)
         return
@@ -273,12 +309,13 @@ def export(
     run: Annotated[str, typer.Argument(help="A run folder.")],
     format: Annotated[str, typer.Option("--format", help="onnx or pt2.")] = "onnx",
     model: Annotated[str, typer.Option("--model", help="student or baseline.")] = "student",
+    allow_import: AllowImport = None,
     json: Json = False,
 ) -> None:
     """Write a run's student in another format, with a parity check."""
     from .export import export as command
 
-    parity = command(run, format=format, model=model)
+    parity = command(run, format=format, model=model, allow_import=allow_import or ())
     if json:
         _print(parity)
 
@@ -292,11 +329,16 @@ def report(
             "--out", help="The file; report.html in the run otherwise, or comparison.html beside the first of several."
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """One self-contained HTML file from one run or several."""
     from .report import report as command
 
-    typer.echo(command(runs, out=out))
+    file = command(runs, out=out)
+    if json:
+        _print({"file": str(file)})
+    else:
+        typer.echo(file)
 
 
 @app.command("list")
@@ -317,11 +359,17 @@ def list_(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(json: Json = False) -> None:
     """Versions and hardware, for bug reports."""
     from .doctor import doctor as command
 
-    _print(command())
+    found = command()
+    if json:
+        _print(found)
+        return
+    for name, value in {**found["versions"], **found["hardware"], "bf16": found["bf16"]}.items():
+        shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
+        typer.echo(f"{name:<13} {shown}")
 
 
 def _table(columns: tuple[str, ...], rows: list[list[Any]]) -> None:
@@ -359,10 +407,20 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+_NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""Ways in which a disk refuses to be read or written that no program can mend."""
+
+
 def _guarded(command: Callable[[], Any], debug: bool) -> int:
     try:
         code = command()
+        if code == INTERRUPTED:  # a signal that the library of commands caught before we could
+            typer.echo("interrupted", err=True)
         return code if isinstance(code, int) else 0
+    except SystemExit as done:
+        if isinstance(done.__context__, BrokenPipeError):  # whoever read the output, such as `head`, has read enough
+            return 0
+        raise
     except (InputError, MissingExtra) as error:
         if debug:
             traceback.print_exc()
@@ -370,12 +428,19 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
         typer.echo(f"interrupted: {error}" if str(error) else "interrupted", err=True)
-        return 130
+        return INTERRUPTED
     except typer.Exit as done:
         return int(done.exit_code)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):  # a usage error of the command line
             error.show()
+            return 2
+        if isinstance(error, OSError) and error.errno in _NOT_OURS and not debug:
+            place = error.filename or "a file"
+            typer.echo(f"{place}: expected to read or write here, found: {error.strerror}.", err=True)
+            return 2
+        if isinstance(error, ImportError) and (missing := missing_extra(error)) is not None and not debug:
+            typer.echo(f"MissingExtra: {missing}", err=True)
             return 2
         traceback.print_exc()
         typer.echo(

@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .prepare import gather, prepare, show_pairing, show_teachers
+from . import runfolder
+from .prepare import gather, prepare, say, show_pairing, show_teachers
 
 
 def check(
@@ -13,6 +14,7 @@ def check(
     student: Any = None,
     teachers: Sequence[Any] | Mapping[str, Any] = (),
     data: Any = None,
+    out: str | pathlib.Path | None = None,
     assignments: Sequence[str] = (),
     force: bool = False,
     allow_import: Sequence[str] = (),
@@ -25,6 +27,7 @@ def check(
         student: A model's string or module.
         teachers: Models' strings or modules; a mapping names them.
         data: A path or name, or a data set of ``(picture, label)``.
+        out: Where the run is to go; refused as `distill` would refuse it, and left as it is.
         assignments: ``key.sub=value``, as after ``--set``.
         force: Do not refuse a teacher near chance.
         allow_import: Packages from which models and parts may be imported.
@@ -33,9 +36,13 @@ def check(
     Returns:
         ``{"data", "notes", "teachers": {name: {"validation", "notes"}}, "pairing", "recipe"}``.
     """
+    if out is not None:
+        runfolder.claim(pathlib.Path(out), resume=False)
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     prepared = prepare(raw, live, allow_import=allow_import, force=force)
     show_teachers(prepared)
+    if not prepared.examined:
+        say("  no teacher was given: nothing to score and nothing to pair")
     show_pairing(prepared)
     return {
         "data": prepared.splits.guess,

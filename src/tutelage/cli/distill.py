@@ -78,9 +78,11 @@ def distill(
     runfolder.claim(out, resume)
     if resume:
         given = {"recipe": recipe, "--set": assignments, **keys}
-        named = {} if _live(student, teachers, data) else {"--student": student, "--teacher": teachers, "--data": data}
-        recipe = runfolder.resumed_recipe(out, given | named)
-        if not _live(student, teachers, data):
+        named = (
+            {} if is_live(student, teachers, data) else {"--student": student, "--teacher": teachers, "--data": data}
+        )
+        recipe = runfolder.resumed_recipe(out, given | named, "distill")
+        if not is_live(student, teachers, data):
             student, teachers, data = None, (), None
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     if "teachers" not in raw or not raw["teachers"]:
@@ -106,21 +108,24 @@ def execute(
     if dry_run:
         return None
     prepared = cache.decide(prepared, out)
-    if resume:
-        runfolder.compare(out, prepared)
-    else:
-        runfolder.create(out, prepared, runfolder.argv())
-    from tutelage.engine.run import run  # Lightning takes seconds to import; a wrong argument should not wait for it
-
-    journal = Journal(out)
+    line = runfolder.resume_line(out, command, allow_import, live=bool(live))
     try:
-        prepared = cache.fill(prepared, journal.say)
-        plan = dataclasses.replace(prepared.plan(out), tested=lambda: cache.tested(prepared, journal.say))
-        outcome = run(plan, journal)
+        if resume:
+            runfolder.compare(out, prepared)
+        else:
+            runfolder.create(out, prepared, runfolder.argv())
+        from tutelage.engine.run import run  # Lightning takes seconds to import; a wrong argument should not wait
+
+        journal = Journal(out)
+        with runfolder.writing(out, line):
+            prepared = cache.fill(prepared, journal.say)
+            plan = dataclasses.replace(prepared.plan(out), tested=lambda: cache.tested(prepared, journal.say))
+            outcome = run(plan, journal)
+            runfolder.fill(out, prepared, outcome)
     except (Interrupted, KeyboardInterrupt) as error:
-        line = runfolder.resume_line(out, command, allow_import)
-        raise Interrupted(f"{error or 'interrupted'}. To go on: {line}") from error
-    runfolder.fill(out, prepared, outcome)
+        stopped = str(error) or "stopped by a signal"
+        begun = (out / "recipe.yaml").exists()
+        raise Interrupted(f"{stopped}. To go on: {line}" if begun else f"{stopped}; nothing was written.") from error
     announce(prepared, outcome.result, out)
     return Run(out, outcome.result, outcome.student, outcome.baseline)
 
@@ -148,7 +153,9 @@ def announce(prepared: Prepared, result: Mapping[str, Any], out: pathlib.Path) -
     say(f"report:  {out / 'report.html'}")
 
 
-def _live(*given: Any) -> bool:
+def is_live(*given: Any) -> bool:
     """Whether something was given as an object, which no recipe can hold."""
-    flat = [item for value in given for item in (value if isinstance(value, list | tuple) else [value])]
-    return any(item is not None and not isinstance(item, str | pathlib.Path | Mapping) for item in flat)
+    flat: list[Any] = []
+    for value in given:
+        flat += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    return any(item is not None and not isinstance(item, str | pathlib.Path) for item in flat)

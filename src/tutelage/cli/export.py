@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
 
 from tutelage.errors import InputError, RunError
 from tutelage.export import to_onnx, to_pt2
@@ -13,18 +16,25 @@ from tutelage.recipe.build import build_data
 
 from .prepare import say
 
+MOST = 64
+"""Pictures that are compared, at most."""
+
 FORMATS = {"onnx": to_onnx, "pt2": to_pt2}
 
 
-def export(run: str | pathlib.Path, *, format: str = "onnx", model: str = "student") -> dict[str, Any]:
-    """Write a run's student in another format, and compare the two on real pictures.
+def export(
+    run: str | pathlib.Path, *, format: str = "onnx", model: str = "student", allow_import: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write a run's student in another format, and compare the two on pictures of the test split.
 
-    The normalisation is inside: the exported model takes pictures as floats in [0, 1].
+    The normalisation is inside: the exported model takes pictures as floats in [0, 1]. Where the run's data cannot be
+    opened, such as a data set given from Python, the two are compared on noise, and that is said.
 
     Args:
         run: A run folder.
         format: ``onnx`` or ``pt2``.
         model: ``student`` or ``baseline``.
+        allow_import: Packages from which models and data may be imported.
 
     Returns:
         The content of parity.json.
@@ -36,24 +46,37 @@ def export(run: str | pathlib.Path, *, format: str = "onnx", model: str = "stude
     run = pathlib.Path(run)
     if format not in FORMATS:
         raise InputError(f"--format: expected {' or '.join(FORMATS)}, found {format!r}.")
+    if model not in ("student", "baseline"):
+        raise InputError(f"--model: expected student or baseline, found {model!r}.")
     folder = run / model
     if not (folder / "config.json").exists():
         raise RunError(f"export: expected a finished run with {model}/config.json in {run}, found none.")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    recipe = schema.parse(schema.read(run / "recipe.yaml"))
-    splits = build_data(recipe.data, {})
-    pictures = splits.test.gather(_first(len(splits.test))).float().div(255)
-    network = find(str(folder))
+    pictures = _pictures(run, config, allow_import)
+    network = find(str(folder), allow_import=allow_import)
     out = run / "export" if model == "student" else run / "export" / model
     parity = FORMATS[format](
-        network, out, input_shape=splits.test.shape, classes=config["classes"], sample_inputs=pictures
+        network,
+        out,
+        input_shape=(pictures.shape[1], pictures.shape[2], pictures.shape[3]),
+        classes=config["classes"],
+        sample_inputs=pictures,
     )
-    written = dataclasses.asdict(parity)
-    say(f"{out}: {json.dumps(written, default=str)}")
-    return written
+    say(
+        f"{out / parity.file}: agrees with the {model} on {parity.samples} pictures (same class for "
+        f"{parity.agreement:.1%}, largest difference of a logit {parity.max_difference:.2g})"
+    )
+    return dataclasses.asdict(parity)
 
 
-def _first(samples: int) -> Any:
-    import torch
-
-    return torch.arange(min(64, samples))
+def _pictures(run: pathlib.Path, config: Mapping[str, Any], allow_import: Sequence[str]) -> torch.Tensor:
+    """The first pictures of the test split, as floats in [0, 1]."""
+    recipe = schema.parse(schema.read(run / "recipe.yaml"))
+    try:
+        test = build_data(recipe.data, {}, allow_import).test
+    except InputError as error:
+        say(f"the run's data cannot be opened, so the comparison is made on noise: {error}")
+        shape = (config["in_channels"], *config["input_size"])
+        return torch.rand(MOST, *shape, generator=torch.Generator().manual_seed(0))
+    pictures = test.gather(torch.arange(min(MOST, len(test))))
+    return (pictures.float().div(255) if pictures.dtype == torch.uint8 else pictures).clamp(0, 1)

@@ -1,5 +1,6 @@
 """Inspect: the taps of a model, with shapes and strides."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 
 from tutelage.errors import InputError
 from tutelage.models import macs, parameters
+from tutelage.models.folder import is_folder, read_config
 from tutelage.taps import survey
 from tutelage.tasks import Classification
 
@@ -14,14 +16,14 @@ from .prepare import open_model, say
 
 
 def inspect(
-    model: Any, *, input: str = "3x32x32", classes: int = 10, allow_import: Sequence[str] = ()
+    model: Any, *, input: str | None = None, classes: int | None = None, allow_import: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Every place of a model where a tensor can be read.
 
     Args:
         model: A model's string or module.
-        input: Shape of a picture, ``CxHxW``.
-        classes: How many classes to build the model for.
+        input: Shape of a picture, ``CxHxW``; if None, that of a run folder's own pictures, else 3x32x32.
+        classes: How many classes to build the model for; if None, as many as a run folder's model has, else 10.
         allow_import: Packages from which models may be imported.
 
     Returns:
@@ -30,6 +32,11 @@ def inspect(
     Raises:
         InputError: The shape cannot be read, or the model cannot be built.
     """
+    own = read_config(model) if isinstance(model, str | pathlib.Path) and is_folder(model) else None
+    if own is not None:
+        input = input or "x".join(map(str, (own["in_channels"], *own["input_size"])))
+        classes = classes or own["num_classes"]
+    input, classes = input or "3x32x32", classes or 10
     shape = parse_shape(input)
     network = open_model(model, shape=shape, classes=classes, allow_import=allow_import)
     task = Classification(classes)

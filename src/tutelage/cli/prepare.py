@@ -13,8 +13,10 @@ from torch import nn
 
 from tutelage.cache import CLEAN, Record, Store
 from tutelage.data import Splits
+from tutelage.distiller import Distiller
 from tutelage.engine.examine import Examined, examine
-from tutelage.errors import CacheError, RecipeError
+from tutelage.engine.hardware import check_accelerator
+from tutelage.errors import CacheError, DataError, InputError, RecipeError
 from tutelage.ledger import Batch
 from tutelage.models import find, map_weights
 from tutelage.models import parse as parse_model
@@ -199,10 +201,13 @@ def prepare(
     """
     recipe = schema.parse(raw)
     _check_names(recipe, allow_import)
+    check_accelerator(recipe.train.accelerator)
     splits = build_data(recipe.data, live, allow_import)
     say(splits.guess)
     for note in splits.notes:
         say(f"  {note}")
+    if not bool(splits.train.labelled.any()):
+        recipe = _without_labels(recipe)
     task = build_task(recipe, splits.classes, allow_import)
     shape, classes = splits.train.shape, len(splits.classes)
     loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
@@ -213,6 +218,8 @@ def prepare(
         teachers[name] = build_model(name, spec, shape, classes, live, allow_import)
         if recipe.train.offload is not None:
             map_weights(teachers[name], recipe.train.offload)
+    for role, network in {"student": student, **teachers}.items():
+        _say_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
     two: dict[str, Any] = {k: v[:2] for k, v in example.__dict__.items() if isinstance(v, torch.Tensor)}
     small = dataclasses.replace(example, **two)
@@ -223,8 +230,11 @@ def prepare(
 
     examined = examine(teachers, task, selection, force=force, records=_heard(recipe, splits, teachers))
     prepared = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
-    cast = prepared.cast(recipe.train.seed)
-    next(iter(prepared.scheme(cast)))  # builds the first distiller: taps, connectors, losses, weights
+    plain = recipe.model_copy(update={"train": dataclasses.replace(recipe.train, compile=False)})  # for two samples
+    cast = dataclasses.replace(prepared, recipe=plain).cast(recipe.train.seed)
+    first = next(iter(prepared.scheme(cast)))  # builds the first distiller: taps, connectors, losses, weights
+    for pupil in first.pupils.values():
+        _rehearse(pupil, small)
     return prepared
 
 
@@ -245,8 +255,42 @@ def _heard(recipe: Recipe, splits: Splits, teachers: Mapping[str, nn.Module]) ->
     return {name: record for name, record in records.items() if CLEAN in record.views("selection")}
 
 
+def _without_labels(recipe: Recipe) -> Recipe:
+    """Teachers can teach without labels; a baseline has nothing to learn from."""
+    if not recipe.teachers:
+        raise DataError(
+            "training without a teacher: expected training samples with a label, found none. Give labels, or a teacher."
+        )
+    if recipe.baseline:
+        say("  no training sample has a label: there is no baseline, and the verdict is left out")
+    return recipe.model_copy(update={"baseline": False})
+
+
+@torch.no_grad()
+def _rehearse(pupil: Distiller, batch: Batch) -> None:
+    """Every path once, on two samples: what cannot be computed is known before anything is written."""
+    pupil.student.eval()  # it is thrown away
+    said = pupil.attend(batch)
+    taught = {name: teacher(batch, {}) for name, teacher in pupil.teachers.items()}
+    for name, path in pupil.paths.items():
+        try:
+            path(said, taught, batch, pupil.spec.heads)
+        except InputError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RecipeError(
+                f"path {name!r} cannot be computed on two samples: {str(error).rstrip('.')}. Change its options, taps "
+                "or connector (--debug shows where it failed)."
+            ) from error
+
+
 def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
     """Misspelt parts are refused before any data is read."""
+    if recipe.teachers and not recipe.paths:
+        raise RecipeError(
+            "paths: expected at least one path for the teachers, found none. Name some, such as "
+            "--set 'paths=[logits, pooled]', or train without a teacher: tutelage train."
+        )
     catalogue.part("tasks", recipe.task.use, allow_import=allow_import, where="task")
     catalogue.part("schemes", recipe.scheme.use, allow_import=allow_import, where="scheme")
     build_weighting(recipe.weighting, allow_import)
@@ -262,7 +306,7 @@ def open_model(model: Any, *, shape: tuple[int, int, int], classes: int, allow_i
     if not isinstance(model, nn.Module):
         named = parse_model(str(model))
         model, weights = named.source, named.weights
-    return find(
+    found = find(
         model,
         num_classes=classes,
         in_channels=shape[0],
@@ -270,6 +314,14 @@ def open_model(model: Any, *, shape: tuple[int, int, int], classes: int, allow_i
         weights=weights,
         allow_import=allow_import,
     )
+    _say_notes("model", found)
+    return found
+
+
+def _say_notes(role: str, model: nn.Module) -> None:
+    """What was done to weights on the way: wrappers and prefixes removed, a classifier kept."""
+    for note in model.__dict__.get("origin", {}).get("notes", ()):
+        say(f"  {role}: {note}")
 
 
 def say(text: str) -> None:

@@ -1,23 +1,26 @@
 """The run folder: made, recognised on resume, filled at the end."""
 
+import contextlib
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tutelage.engine.results import write_json, write_text
+import tutelage
+from tutelage.engine.results import share, write_json, write_text
 from tutelage.errors import InputError, RunError
 from tutelage.models import save
-from tutelage.recipe.schema import Recipe
+from tutelage.recipe.schema import Recipe, read
 
-from .prepare import Prepared
+from .prepare import Prepared, say
 
 if TYPE_CHECKING:
     from tutelage.engine.run import Outcome
@@ -58,19 +61,47 @@ def create(folder: pathlib.Path, prepared: Prepared, command: Sequence[str]) -> 
         write_json(folder / "manifest.json", manifest(prepared, command))
         write_text(folder / "recipe.yaml", prepared.recipe.to_yaml())
     except OSError as error:
+        with contextlib.suppress(OSError):  # nothing half-written
+            (folder / "manifest.json").unlink(missing_ok=True)
+            folder.rmdir()
         raise RunError(
             f"--out {folder}: expected to write here, found: {error.strerror or error}. Choose another folder, or "
             "make room."
         ) from error
 
 
-def compare(folder: pathlib.Path, prepared: Prepared) -> None:
-    """Refuse to resume with other data or other teachers than the run began with.
+@contextlib.contextmanager
+def writing(folder: pathlib.Path, resume: str) -> Iterator[None]:
+    """Say it clearly where the disk refuses to be written in the middle of a run.
 
     Raises:
-        RunError: Names what differs.
+        RunError: With the line that goes on once there is room.
     """
-    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprints"]
+    try:
+        yield
+    except (OSError, RunError) as error:
+        reason = error.__cause__ if isinstance(error, RunError) else error
+        if not isinstance(reason, OSError):
+            raise
+        raise RunError(
+            f"{reason.filename or folder}: expected to read or write here, found: {reason.strerror or reason}. What "
+            f"was saved before is intact. Make room, then go on: {resume}"
+        ) from error
+
+
+def compare(folder: pathlib.Path, prepared: Prepared) -> None:
+    """Refuse to resume with other data or other teachers than the run began with; say where the code is another.
+
+    Raises:
+        RunError: Names what differs; or the manifest is missing or damaged.
+    """
+    try:
+        before = dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprints"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"--resume {folder}: expected manifest.json with the fingerprints of the run, found it missing or damaged "
+            f"({error}). Restore it, or start a new run in another folder."
+        ) from error
     now = fingerprints(prepared)
     for name, value in now.items():
         if before.get(name) != value:
@@ -78,6 +109,17 @@ def compare(folder: pathlib.Path, prepared: Prepared) -> None:
                 f"--resume {folder}: {name} is not what the run began with (fingerprint {before.get(name)}, now "
                 f"{value}). Restore it, or start a new run in another folder."
             )
+    if before.get("code", code()) != code():
+        say("  this is another version of tutelage than the run began with: the result may differ from a whole run's")
+
+
+def code() -> str:
+    """A hash of this library's own source, as it was imported."""
+    home = pathlib.Path(tutelage.__file__).parent
+    told = hashlib.sha256()
+    for file in sorted(home.rglob("*.py")):
+        told.update(f"{file.relative_to(home).as_posix()}\n".encode() + file.read_bytes())
+    return told.hexdigest()
 
 
 def fingerprints(prepared: Prepared) -> dict[str, str]:
@@ -95,7 +137,7 @@ def manifest(prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(),
         "seeds": list(range(train.seed, train.seed + prepared.recipe.seeds)),
-        "fingerprints": fingerprints(prepared),
+        "fingerprints": {**fingerprints(prepared), "code": code()},
         "command": " ".join(command),
         "allow_import": list(prepared.allow_import),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -144,12 +186,8 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
                 input_size=prepared.splits.train.shape[1:],
                 in_channels=prepared.splits.train.shape[0],
             )
-    best = folder / "checkpoints" / "stages" / "student"
     for file in ("best.ckpt", "last.ckpt"):
-        link = folder / "checkpoints" / f".{file}.tmp"
-        link.unlink(missing_ok=True)
-        os.link(best / file, link)
-        os.replace(link, folder / "checkpoints" / file)
+        share(folder / "checkpoints" / "stages" / "student" / file, folder / "checkpoints" / file)
     write([folder])
 
 
@@ -176,18 +214,27 @@ def card(name: str, recipe: Recipe, result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str]) -> str:
-    """The line that continues a run."""
+def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str], *, live: bool = False) -> str:
+    """The line that continues a run; with objects given from Python it is one of Python."""
+    if live:
+        return f"tutelage.{command}(…, out={str(folder)!r}, resume=True) with the same modules and data sets"
     allowed = "".join(f" --allow-import {package}" for package in allow_import)
     return f"tutelage {command} --out {folder} --resume{allowed}"
 
 
-def resumed_recipe(folder: pathlib.Path, given: Mapping[str, Any]) -> pathlib.Path:
+def resumed_recipe(folder: pathlib.Path, given: Mapping[str, Any], command: str) -> pathlib.Path:
     """The recipe of a run that is resumed; other arguments would make it another run.
 
     Raises:
         InputError: Arguments that the recipe already holds.
+        RunError: Another command made the run.
     """
+    made = "distill" if read(folder / "recipe.yaml").get("teachers") else "train"
+    if made != command:
+        raise RunError(
+            f"--resume: expected a run of {command} in {folder}, found one of {made}. To go on with it: "
+            f"{resume_line(folder, made, ())}"
+        )
     extra = [name for name, value in given.items() if value]
     if extra:
         raise InputError(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import runfolder
-from .distill import Run, execute
+from .distill import Run, execute, is_live
 from .prepare import gather
 
 
@@ -38,10 +38,11 @@ def train(
     out = pathlib.Path(out)
     runfolder.claim(out, resume)
     if resume:
-        recipe = runfolder.resumed_recipe(
-            out, {"recipe": recipe, "--model": model, "--data": data, "--set": assignments}
-        )
-        model, data = None, None
+        given = {"recipe": recipe, "--set": assignments, **keys}
+        named = {} if is_live(model, data) else {"--model": model, "--data": data}
+        recipe = runfolder.resumed_recipe(out, given | named, "train")
+        if not is_live(model, data):
+            model, data = None, None
     raw, live = gather(recipe, student=model, data=data, assignments=assignments, keys=keys)
     raw |= {"teachers": {}, "baseline": False}
     raw.pop("paths", None)

@@ -55,7 +55,7 @@ def stratified(
         raise DataError(
             f"expected at least one sample of each class, {int(least.sum())} for {what}; found {total}. Ask for more."
         )
-    shares = _shares(sizes, max(total, int(least.sum())), least, sizes - leave * least)
+    shares = _shares(sizes, total, least, sizes - leave * least, exact=isinstance(amount, int))
     keys = draws(seed, *what.encode(), torch.arange(len(labels)))
     drawn = []
     for label, share in zip(present, shares, strict=True):
@@ -66,12 +66,18 @@ def stratified(
     return chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
 
 
-def _shares(sizes: Tensor, total: int, least: Tensor, most: Tensor) -> list[int]:
-    """How many of each class: in proportion by largest remainder, within the bounds."""
+def _shares(sizes: Tensor, total: int, least: Tensor, most: Tensor, *, exact: bool) -> list[int]:
+    """How many of each class: in proportion by largest remainder, within the bounds.
+
+    Small classes that are owed one sample may make more than the total; a number that was asked for is kept all the
+    same, at the cost of the classes that are farthest above their proportion.
+    """
     wanted = sizes.double() * total / sizes.sum()
     shares = wanted.floor().long().maximum(least).minimum(most)
     for n in (wanted - shares).argsort(descending=True, stable=True).tolist():
         if int(shares.sum()) >= total:
             break
         shares[n] += int(shares[n] < most[n])
+    while exact and int(shares.sum()) > total and bool((shares > least).any()):
+        shares[(shares - wanted).where(shares > least, -torch.inf).argmax()] -= 1
     return [int(share) for share in shares]

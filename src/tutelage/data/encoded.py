@@ -310,7 +310,7 @@ def _refuse(encoded: Encoded, bad: Mapping[int, str], max_bad: int | float) -> N
     if len(bad) > allowed or len(bad) == len(encoded):
         raise DataError(
             f"expected at most {allowed:,} unreadable of {len(encoded):,} pictures, found {len(bad):,}: "
-            f"{_some(encoded, bad)}. Mend or remove them, or raise max_bad."
+            f"{_some(encoded, bad)}. Mend or remove them, or raise max_bad: --set data.max_bad=NUMBER."
         )
 
 

@@ -95,7 +95,7 @@ class Loader:
             which = "labelled samples" if self.labelled_only else "samples"
             raise DataError(
                 f"expected at least one full batch of {self.batch_size}, found {drawn} {which} to draw from. "
-                f"Use a batch_size of {drawn} or less, or more data."
+                f"Use a batch_size of {drawn} or less (--set data.batch_size={drawn}), or more data."
                 if drawn
                 else f"expected {which} to draw from, found none."
             )

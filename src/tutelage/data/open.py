@@ -1,5 +1,6 @@
 """Open a data set for classification: recognise it, check it, cut it into slices that share no sample."""
 
+import difflib
 import os
 import pathlib
 import re
@@ -110,7 +111,8 @@ def _find(
         return torchvision_set(written, root, **options)
     if re.fullmatch(r"\w+(\.\w+)*:\w+", written):
         return own(load(written, allow_import, where="data")(), name=written, **options)
-    raise DataError(f"expected a folder that exists, or one of {', '.join(names())}; found {written!r}.")
+    close = f" close: {', '.join(near)}." if (near := difflib.get_close_matches(written, ["digits"])) else ""
+    raise DataError(f"expected a folder that exists, or one of {', '.join(names())}; found {written!r}.{close}")
 
 
 def _folder(path: pathlib.Path, **options: Any) -> Source:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from tutelage.errors import DataError, close_names
 
@@ -62,13 +62,13 @@ class Asked:
 
 
 def own(
-    datasets: Dataset[Any] | Mapping[str, Dataset[Any]],
+    datasets: Dataset[Any] | DataLoader[Any] | Mapping[str, Dataset[Any] | DataLoader[Any]],
     *,
     name: str | None = None,
     image_size: int | tuple[int, int] | None,
     in_memory: bool | None,
 ) -> Source:
-    """A data set, or one for each split.
+    """A data set, or one for each split. Of a loader its data set is taken, for batches and order are ours.
 
     Each sample is (picture, label): the picture a tensor ``[C, H, W]`` or ``[H, W]`` (uint8, or float in
     [0, 1]), a NumPy array ``[H, W, C]`` or ``[H, W]``, or a Pillow image; the label a class number, -1 if it
@@ -89,6 +89,8 @@ def own(
         DataError: A sample is not such a pair, pictures differ in shape, or there is no training set.
     """
     given = datasets if isinstance(datasets, Mapping) else {"train": datasets}
+    loaders = [part for part, dataset in given.items() if isinstance(dataset, DataLoader)]
+    given = {part: dataset.dataset if isinstance(dataset, DataLoader) else dataset for part, dataset in given.items()}
     for part in given:
         if part not in _PARTS:
             raise DataError(
@@ -108,7 +110,8 @@ def own(
                 f"Pass image_size, or make them alike."
             )
     kind = type(given["train"]).__name__
-    return Source(name or kind, "your own data set", parts, _range(parts["train"]))
+    notes = [f"of the {part} loader its data set is taken: batches and order are ours." for part in loaders]
+    return Source(name or kind, "your own data set", parts, notes + _range(parts["train"]))
 
 
 def _range(train: Slice) -> list[str]:

@@ -58,5 +58,5 @@ def _make(name: str, make: Any, root: str | os.PathLike[str], split: str, choice
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"expected the files of {name} under {os.fspath(root)!r}, found: {error}. Nothing is "
-            f"downloaded: fetch it with torchvision once, and set root to its folder."
+            f"downloaded: fetch it with torchvision once, and give its folder: --set data.root=FOLDER."
         ) from error

@@ -111,9 +111,13 @@ class Checkpoints(pl.Callback):
     def save(self, trainer: Any, name: str) -> None:
         """Write a checkpoint beside its place and move it there."""
         temporary = self.folder / f".{name}.tmp"
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, self.folder / name)
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                os.replace(temporary, self.folder / name)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         self._saved = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

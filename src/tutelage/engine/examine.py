@@ -72,7 +72,11 @@ def _judge(name: str, said: Answers, task: Task, force: bool) -> Examined:
         return Examined(float(said.scores(task).mean()), said.seconds)
     scores = said.scores(task)
     accuracy, n = float(scores.mean()), len(scores)
-    problem = _permuted(name, said, accuracy, len(task.classes)) or _at_chance(name, accuracy, n, said)
+    problem = (
+        _not_finite(name, said)
+        or _permuted(name, said, accuracy, len(task.classes))
+        or _at_chance(name, accuracy, n, said)
+    )
     if problem is None:
         return Examined(accuracy, said.seconds)
     if not force:
@@ -95,6 +99,17 @@ def _count_classes(name: str, model: nn.Module, task: Task, selection: Batches) 
             "Take a teacher trained for these classes, or name its columns for them: "
             f"--set teachers.{name}.classes=[…]."
         )
+
+
+def _not_finite(name: str, said: Answers) -> str | None:
+    """A message where some of its answers are no numbers."""
+    broken = int((~said.prediction.isfinite().flatten(1).all(dim=1)).sum())
+    if not broken:
+        return None
+    return (
+        f"teacher {name!r}: expected finite answers, found NaN or infinity for {broken} of {len(said.prediction)} "
+        "pictures of the selection split. Check its weights and its normalisation."
+    )
 
 
 def _at_chance(name: str, accuracy: float, n: int, said: Answers) -> str | None:

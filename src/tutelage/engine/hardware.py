@@ -1,6 +1,39 @@
 """What the hardware can do."""
 
+from collections.abc import Callable
+
 import torch
+
+from tutelage.errors import RecipeError, close_names
+
+_ACCELERATORS: dict[str, Callable[[], bool]] = {
+    "auto": lambda: True,
+    "cpu": lambda: True,
+    "gpu": lambda: torch.cuda.is_available() or torch.backends.mps.is_available(),
+    "cuda": torch.cuda.is_available,
+    "mps": torch.backends.mps.is_available,
+}
+
+
+def check_accelerator(name: str) -> None:
+    """Refuse an accelerator that this machine does not have.
+
+    Raises:
+        RecipeError: There is no such accelerator, or none here.
+
+    Example:
+        >>> check_accelerator("gpus")
+        Traceback (most recent call last):
+        tutelage.errors.RecipeError: train.accelerator: there is no accelerator 'gpus'; close: gpu.
+    """
+    if name not in _ACCELERATORS:
+        raise RecipeError(
+            f"train.accelerator: there is no accelerator {name!r}; {close_names(name, _ACCELERATORS, most=1)}."
+        )
+    if not _ACCELERATORS[name]():
+        raise RecipeError(
+            f"train.accelerator: expected {name!r} on this machine, found none that PyTorch can use. Take auto or cpu."
+        )
 
 
 def computes_bf16(accelerator: str = "auto") -> bool:

@@ -1,11 +1,13 @@
 """What a run leaves for people and programs: result.json, evaluation.json and evaluation.safetensors."""
 
+import contextlib
 import json
 import os
 import pathlib
 import resource
+import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -18,18 +20,40 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write text beside its place and move it there."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_tensors(path: pathlib.Path, tensors: Mapping[str, Tensor]) -> None:
     """Write safetensors beside its place and move it there."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    with beside(path) as temporary:
+        temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+def share(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Let a file appear in a second place: as a second name where the disk knows such names, else as a copy."""
+    if target.exists() and target.samefile(source):
+        return
+    with beside(target) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+@contextlib.contextmanager
+def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A name beside the file's, moved to it when all went well and removed when not."""
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def mean_weights(metrics: pathlib.Path, stage: str) -> tuple[dict[str, float], dict[str, float]]:

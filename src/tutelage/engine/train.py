@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import pickle
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -20,12 +21,23 @@ from .callbacks import Checkpoints, Metrics, Progress
 from .hardware import computes_bf16
 from .journal import Journal
 from .module import StageModule
+from .results import share
 from .settings import Settings
 
 
 def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
-    """A checkpoint of ours; nothing in it is executed."""
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """A checkpoint of ours; nothing in it is executed.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise RunError(
+            f"{path}: expected a whole checkpoint, found a damaged file. Restore it, or start a new run in another "
+            "folder."
+        ) from error
     return loaded
 
 
@@ -176,7 +188,7 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path, module: StageModule, journal
     temporary.mkdir(parents=True)
     last = load_checkpoint(folder / "last.ckpt")["tutelage"]
     for file in ("best.ckpt", "last.ckpt"):
-        os.link(folder / file, temporary / file)
+        share(folder / file, temporary / file)
     done = {"history": module.history, "best_epoch": module.best_epoch, "steps": module.step}
     done |= {"seconds": last["seconds"], "sizes": journal.sizes()}
     (temporary / "done.json").write_text(json.dumps(done), encoding="utf-8")

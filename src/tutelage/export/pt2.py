@@ -1,5 +1,6 @@
 """One ``.pt2`` archive: the graph that `torch.export` traced, with the preprocessing inside."""
 
+import io
 import json
 import pathlib
 from collections.abc import Sequence
@@ -44,13 +45,18 @@ def to_pt2(
     pictures = checked_pictures(sample_inputs, input_shape)
     standalone = Standalone(model)
     program = standalone.trace(pictures)
-    names = {"classes.json": json.dumps(list(classes))}
+    archive = io.BytesIO()  # PyTorch aborts the process where it cannot finish an archive on disk
+    torch.export.save(program, archive, extra_files={"classes.json": json.dumps(list(classes))})
     return deliver(
         folder,
         "model.pt2",
-        write=lambda path: torch.export.save(program, path, extra_files=names),
+        write=lambda path: _write(path, archive),
         opened=lambda path: torch.export.load(path).module(),
         model=standalone,
         pictures=pictures,
         tolerance=tolerance,
     )
+
+
+def _write(path: pathlib.Path, archive: io.BytesIO) -> None:
+    path.write_bytes(archive.getbuffer())

@@ -23,12 +23,12 @@ def attention(
     """Distance between unit-length spatial attention maps.
 
     The attention of one sample is the channel sum of ``|x| ** power``, flattened over the grid and scaled to
-    unit length.
+    unit length. Tokens are positions, a class token among them.
 
     Args:
-        student: Feature maps, ``[B, C_s, H, W]``.
-        teacher: Feature maps, ``[B, C_t, H, W]``: channels may differ, the grid may not
-            (put `connectors.Resize` in the path).
+        student: Feature maps, ``[B, C_s, H, W]``, or tokens, ``[B, T, C_s]``.
+        teacher: Feature maps, ``[B, C_t, H, W]``, or tokens, ``[B, T, C_t]``: channels may differ, the grid may
+            not (put `connectors.Resize` or `connectors.Tokens` in the path).
         power: At least 1. Larger values keep only the strongest positions.
         form: ``"squared"`` distance, or its square root, the ``"norm"`` of the paper's equation.
         signed: Take ``x ** power`` without the absolute value, as widely used code does: odd powers differ.
@@ -51,10 +51,13 @@ def attention(
         >>> attention(corner, 5 * corner), attention(corner, corner.flip(3))
         (tensor([0.]), tensor([2.]))
     """
-    if student.dim() != 4 or student.shape[2:] != teacher.shape[2:]:
+    channels = {3: 2, 4: 1}.get(student.dim(), 0)
+    grids = [[*x.shape[:channels], *x.shape[channels + 1 :]] for x in (student, teacher)]
+    if not channels or student.dim() != teacher.dim() or grids[0] != grids[1]:
         raise ValueError(
-            f"attention: expected maps [B, C, H, W] with one grid, found student {tuple(student.shape)} and "
-            f"teacher {tuple(teacher.shape)}. Put `connectors.Resize` (or `Tokens`) in this path."
+            f"attention: expected maps [B, C, H, W] with one grid, or as many tokens [B, T, C], found student "
+            f"{tuple(student.shape)} and teacher {tuple(teacher.shape)}. Put `connectors.Resize` (or `Tokens`) in "
+            "this path."
         )
     if power < 1 or (signed and power != int(power)):
         raise ValueError(f"attention: expected power >= 1, and a whole number if signed, found {power}.")
@@ -62,7 +65,7 @@ def attention(
         raise ValueError(f"attention: expected form='squared' or 'norm', found {form!r}.")
 
     def looks(x: Tensor) -> Tensor:
-        positions = (full(x) if signed else full(x).abs()).pow(power).sum(dim=1).flatten(1)
+        positions = (full(x) if signed else full(x).abs()).pow(power).sum(dim=channels).flatten(1)
         return F.normalize(positions, dim=1) if eps == 0 else positions / (positions.norm(dim=1, keepdim=True) + eps)
 
     difference = looks(student) - looks(teacher.detach())

@@ -1,6 +1,7 @@
 """Finding a model by what the user wrote: ``[NAME=]MODEL[@WEIGHTS]``."""
 
 import contextlib
+import difflib
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -208,7 +209,8 @@ def _shortest(problems: Sequence[Exception], text: str) -> ModelError:
     mismatches = [problem for problem in problems if isinstance(problem, ModelError)]
     if mismatches:
         return min(mismatches, key=lambda problem: len(str(problem)))
-    reason = (str(problems[-1]).splitlines() or [type(problems[-1]).__name__])[0]
+    said = (line.strip() for line in str(problems[-1]).splitlines())
+    reason = next(filter(None, said), type(problems[-1]).__name__)
     error = ModelError(f"{text} cannot be built for this data: {reason}")
     error.__cause__ = problems[-1]
     return error
@@ -281,10 +283,20 @@ def _seeded(seed: int | None) -> Iterator[None]:
 def _unknown(source: str) -> str:
     if pathlib.Path(source).is_dir():
         return f"{source} is a folder, but holds no student/config.json or config.json of ours."
-    return (
+    told = (
         f"there is no model {source!r}: expected cifar/NAME, timm/NAME, torchvision/NAME, hf/NAME, "
-        f"package.module:factory or a run folder. {close_names(source, names('cifar/'))}"
+        "package.module:factory or a run folder."
     )
+    word, slash, name = source.rpartition("/")
+    if "/" in word or source.startswith((".", "~")):
+        return f"{told} There is no such folder."
+    # A bare name may be one of any library; a misspelt library is told by what is close to it.
+    meant = difflib.get_close_matches(word, LIBRARIES, n=1) if slash else []
+    if not slash:
+        meant = [library for library in LIBRARIES if name in LIBRARIES[library].names()]
+    if meant:
+        return f"{told} close: {', '.join(f'{library}/{name}' for library in meant)}"
+    return f"{told} {close_names(source, names('cifar/'))}"
 
 
 def _slug(source: str) -> str:

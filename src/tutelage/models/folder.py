@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import importlib.metadata
+import io
 import json
 import logging
 import os
@@ -156,31 +157,33 @@ def _place(folder: str | pathlib.Path) -> pathlib.Path | None:
 
 
 def _write_weights(model: nn.Module, target: pathlib.Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, tensor in model.state_dict().items()
     }
     with _whole(target) as file:
-        save_file(tensors, file, metadata={"format": "pt"})
+        file.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def _write_graph(model: nn.Module, config: Mapping[str, Any], target: pathlib.Path) -> bool:
     """Export the whole of it; False where the model cannot be traced."""
     example = torch.zeros(2, config["in_channels"], *config["input_size"])
+    archive = io.BytesIO()  # PyTorch aborts the process where it cannot finish an archive on disk
     try:
         whole = Whole(copy.deepcopy(model).cpu(), model.__dict__["preprocess"]).eval()
         with torch.no_grad():
             program = torch.export.export(
                 whole, (example,), dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}}
             )
-        with _whole(target) as file:
-            torch.export.save(program, file)
+        torch.export.save(program, archive)
     except Exception as error:  # a trained model must be kept, whatever tracing makes of it
         _log.warning("no %s: the model cannot be exported (%s)", GRAPH, str(error).partition("\n")[0])
         target.unlink(missing_ok=True)
         return False
+    with _whole(target) as file:
+        file.write_bytes(archive.getbuffer())
     return True
 
 

@@ -5,6 +5,7 @@ import logging
 import pathlib
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -112,7 +113,8 @@ def _read_safetensors(file: pathlib.Path) -> State:
 
 def _read_pickle(file: pathlib.Path) -> Any:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # options of a training script: no code
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):  # options are no code
+            warnings.simplefilter("ignore", UserWarning)  # advice to those who wrote the file
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
@@ -120,9 +122,19 @@ def _read_pickle(file: pathlib.Path) -> Any:
                 f"{file} holds more than tensors ({found[1]}): opening it would run code, so it was not "
                 "opened. Save the state dict alone, best as .safetensors."
             ) from error
+        if _is_bare_pickle(file):
+            raise ModelError(
+                f"{file} is a pickle and no file of torch.save: opening it could run code, so it was not opened. Save "
+                "the state dict alone, best as .safetensors."
+            ) from error
         raise ModelError(f"{file} is damaged, cut short or not a file of torch.save.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ModelError(f"{file} is damaged, cut short or not a file of torch.save.") from error
+
+
+def _is_bare_pickle(file: pathlib.Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(1) == pickle.PROTO
 
 
 def _unwrap(found: Any, file: pathlib.Path) -> tuple[State, list[str]]:

@@ -78,8 +78,25 @@ def build_model(
     )
     if spec.classes is not None:
         preprocess: Any = model.preprocess
-        model.__dict__["preprocess"] = dataclasses.replace(preprocess, classes=tuple(spec.classes))
+        arranged = dataclasses.replace(preprocess, classes=tuple(spec.classes))
+        _check_columns(role, model, spec.classes, shape)
+        model.__dict__["preprocess"] = arranged
     return model
+
+
+@torch.no_grad()
+def _check_columns(role: str, model: nn.Module, columns: Sequence[int], shape: tuple[int, ...]) -> None:
+    """Refuse columns that the model does not have, or that stand for two classes at once."""
+    training = model.training
+    preprocess: Any = model.preprocess
+    width = model.eval()(preprocess(torch.zeros(1, *shape))).shape[1]
+    model.train(training)
+    if len(set(columns)) < len(columns) or not all(0 <= column < width for column in columns):
+        where = "student.classes" if role == "student" else f"teachers.{role}.classes"
+        raise RecipeError(
+            f"{where}: expected a column of the model for each class, all different and from 0 to {width - 1}; "
+            f"found {list(columns)}."
+        )
 
 
 def build_weighting(spec: WeightingSpec, allow_import: Sequence[str]) -> Weighting:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -54,12 +55,15 @@ def _model(value: Any) -> Any:
 Model = Annotated[ModelSpec, pydantic.BeforeValidator(_model)]
 
 
+_Side = Annotated[int, Field(ge=1)]
+
+
 class DataSpec(_Strict):
     """Where the data is and how it is cut into slices."""
 
     use: str
     batch_size: int = Field(default=128, ge=1)
-    image_size: int | tuple[int, int] | None = None
+    image_size: _Side | tuple[_Side, _Side] | None = None
     selection: float = Field(default=0.1, gt=0, lt=1)
     guard: float = Field(default=0.0, ge=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
@@ -97,13 +101,23 @@ def _weighting(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
 
+def _teachers(value: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
+    for name in value:
+        if name in ("student", "baseline") or not re.fullmatch(r"[\w-]+", name):
+            raise RecipeError(
+                "teachers: expected names of letters, digits, _ and -, other than student and baseline; found "
+                f"{name!r}. Give that teacher another name: NAME=MODEL."
+            )
+    return value
+
+
 class Recipe(_Strict):
     """One run as data. Parsing it runs nothing and imports nothing."""
 
     task: Part = PartSpec(use="classification")
     data: Annotated[DataSpec, pydantic.BeforeValidator(_part)]
     student: Model
-    teachers: dict[str, Model] = {}
+    teachers: Annotated[dict[str, Model], pydantic.AfterValidator(_teachers)] = {}
     paths: list[str] | dict[str, PathSpec] = ["logits", "pooled"]
     weighting: Annotated[WeightingSpec, pydantic.BeforeValidator(_weighting)] = WeightingSpec(use="auto")
     scheme: Part = PartSpec(use="offline")
@@ -148,6 +162,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"recipe {path}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path}: expected YAML in UTF-8, found something else.") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe {path}: expected YAML, found: {error}") from error
     if not isinstance(raw, dict):
@@ -203,8 +219,10 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 def _is_branch(part: str | int) -> bool:
     """Whether pydantic names a branch of a union here, not a key."""
-    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "PartSpec", "Settings"))
+    return isinstance(part, str) and ("[" in part or part in _BRANCHES)
 
+
+_BRANCHES = ("str", "int", "float", "constrained-int", "PartSpec", "Settings")
 
 _KEYS: dict[str, Any] = {
     "": Recipe,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from tutelage.errors import MissingExtra
+from tutelage.errors import MissingExtra, RunError
 
 from . import tables
 from .curves import curves, validation
@@ -136,6 +136,16 @@ def _words(value: Any) -> str:
 
 
 def _write(file: pathlib.Path, page: str) -> None:
+    try:
+        _replace(file, page)
+    except OSError as error:
+        raise RunError(
+            f"{file}: expected to write the report here, found: {error.strerror or error}. Give --out another file, or "
+            "make room."
+        ) from error
+
+
+def _replace(file: pathlib.Path, page: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from tutelage.errors import ModelError
+from tutelage.errors import InputError, ModelError
 from tutelage.foreign import load
 
 
@@ -23,9 +23,9 @@ def build(name: str, arguments: Mapping[str, Any], *, allow_import: Sequence[str
 
     Raises:
         InputError: The package is not allowed, or cannot be imported.
-        ModelError: The factory does not give a module.
+        ModelError: The factory fails, or does not give a module.
     """
-    made = load(name, allow_import)(**arguments)
+    made = _called(name, load(name, allow_import), arguments)
     if not isinstance(made, nn.Module):
         raise ModelError(f"expected a torch.nn.Module from {name}, found {type(made).__name__}.")
     return made
@@ -33,5 +33,21 @@ def build(name: str, arguments: Mapping[str, Any], *, allow_import: Sequence[str
 
 def accepted(name: str, wishes: Mapping[str, Any], *, allow_import: Sequence[str]) -> dict[str, Any]:
     """Those of `wishes` that the factory has a parameter for."""
-    known = inspect.signature(load(name, allow_import)).parameters
+    made = load(name, allow_import)
+    if not callable(made):
+        raise ModelError(f"expected a function or class that makes a model at {name}, found {type(made).__name__}.")
+    known = inspect.signature(made).parameters
     return {key: value for key, value in wishes.items() if key in known and value is not None}
+
+
+def _called(name: str, made: Any, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return made(**arguments)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise ModelError(
+            f"{name}({given}) failed with {type(error).__name__}: {error}. Mend it, or give it other arguments in the "
+            "recipe (--debug shows where it failed)."
+        ) from error

@@ -17,14 +17,17 @@ from .base import Offer, Wish, refuse_fetching
 PASSING = ("transformers_version", "_name_or_path", "dtype")
 """What a configuration says about a file or a version, not about the model."""
 
+_NO_PICTURES = {"imagegpt"}
+"""Model types that take a picture as a sequence of colours."""
+
 
 def names() -> list[str]:
-    """Model types with an image classifier."""
+    """Model types with an image classifier that takes pictures."""
     if importlib.util.find_spec("transformers") is None:
         return []
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-    return sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+    return sorted(set(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES) - _NO_PICTURES)
 
 
 def _architectures(name: str) -> list[str]:
