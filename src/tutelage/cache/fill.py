@@ -1,7 +1,7 @@
 """Fill: computes the missing rows of one block of samples. An engine decides where that happens."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -51,6 +51,10 @@ class Block:
         return dataclasses.replace(self, pieces=tuple(pieces))
 
 
+Blocks = Generator[Block, None, None]
+"""Blocks that are finished, one by one; closing it stops the work."""
+
+
 class Engine(Protocol):
     """Where blocks are filled. It is entered before the store is looked at and left when all is done."""
 
@@ -63,7 +67,7 @@ class Engine(Protocol):
     def suited(self, request: Request) -> Request:
         """The request as this engine wants it."""
 
-    def fill(self, request: Request, manifest: Manifest, blocks: Sequence[Block], told: Told) -> Iterator[Block]:
+    def fill(self, request: Request, manifest: Manifest, blocks: Sequence[Block], told: Told) -> Blocks:
         """Fill blocks; each is given back when its rows are on the disk, in any order."""
 
 
@@ -81,7 +85,7 @@ class Local:
         """The request as it is."""
         return request
 
-    def fill(self, request: Request, manifest: Manifest, blocks: Sequence[Block], told: Told) -> Iterator[Block]:
+    def fill(self, request: Request, manifest: Manifest, blocks: Sequence[Block], told: Told) -> Blocks:
         """One after another."""
         for block in blocks:
             fill(request, manifest, block, told)

@@ -61,9 +61,9 @@ def write(
         ...     record.rows(torch.tensor([2, 0]), torch.tensor([1, 0]))[""].shape
         torch.Size([2, 2])
     """
-    with engine or Local() as engine:
-        request = engine.suited(request)
-        plan, manifest = _locked(request, engine, say, progress)
+    with engine or Local() as here:
+        request = here.suited(request)
+        plan, manifest = _locked(request, here, say, progress)
     store = Store(request.folder)
     return {name: Record(store, _same(manifest, entry)) for name, entry in plan.entries.items()}
 

@@ -192,6 +192,10 @@ def cache(
     float32: Annotated[bool, typer.Option("--float32", help="Do not round to float16.")] = False,
     maps: Annotated[bool, typer.Option("--maps", help="Keep feature maps, too: they are large.")] = False,
     limit: Annotated[float, typer.Option("--limit", help="Largest number of gigabytes to write.")] = 20.0,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray: on the workers of a Ray cluster.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="How many of Ray's workers.", show_default=False)
+    ] = None,
     force: Force = False,
     allow_import: AllowImport = None,
     json: Json = False,
@@ -210,6 +214,8 @@ def cache(
         dtype="float32" if float32 else "float16",
         maps=maps,
         limit=limit,
+        engine=engine,  # type: ignore[arg-type]
+        workers=workers,
         force=force,
         allow_import=allow_import or (),
         **_keys(task, None, False),
