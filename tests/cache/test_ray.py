@@ -72,7 +72,7 @@ def test_answers_are_those_of_a_local_run_bit_for_bit(cluster, tmp_path):
     assert len(contents(spread.store)) > 20
     assert Store(spread.store).verify() == []
     assert records["wide"].views() == (0, 1, 2)
-    assert said == ["Ray: 2 workers; the time above is for one"]
+    assert said == ["Ray: 2 workers; the time above is for one alone"]
     assert steps == sorted(steps)
     assert steps[-1] == 1
     before = spread.asked()
@@ -189,6 +189,14 @@ def test_a_new_store_has_blocks_for_all_workers_and_no_tiny_shards(tmp_path, wor
     assert (
         engine.suited(dataclasses.replace(asked, folder=pathlib.Path("store"))).folder == pathlib.Path.cwd() / "store"
     )
+
+
+@pytest.mark.parametrize(("workers", "gpus", "share"), [(None, 8, 1), (4, 8, 1), (16, 8, 0.5), (12, 8, 0.5), (3, 0, 0)])
+def test_workers_beyond_the_gpus_share_them(monkeypatch, workers, gpus, share):
+    engine = OnRay(workers)
+    monkeypatch.setattr(engine, "_has", {"GPU": gpus, "CPU": 96}.get)
+    assert (engine.gpu_share, engine.workers) == (share, workers or gpus)
+    assert OnRay(workers or 2, gpu=False).gpu_share == 0
 
 
 def test_a_store_that_is_there_keeps_its_rows(world):

@@ -66,8 +66,9 @@ class OnRay:
     The answers are those of `Local` with one thread, bit for bit, on processors of one kind.
 
     Args:
-        workers: How many; by default one for each GPU of the cluster, or for each CPU if it has none.
-        gpu: Whether each has a GPU for its own; by default where the cluster has any.
+        workers: How many; by default one for each GPU of the cluster, or for each CPU if it has none. With more
+            workers than GPUs, several share one: so decoding keeps up with a fast teacher.
+        gpu: Whether teachers compute on GPUs; by default where the cluster has any.
         say: Told how many workers there are, and when one is lost.
 
     Raises:
@@ -110,13 +111,18 @@ class OnRay:
 
     @property
     def gpu(self) -> bool:
-        """Whether each worker has a GPU."""
+        """Whether teachers compute on GPUs."""
         return self._gpu if self._gpu is not None else self._has("GPU") > 0
 
     @property
     def workers(self) -> int:
         """How many there are at most."""
         return self._workers or max(1, self._has("GPU" if self.gpu else "CPU"))
+
+    @property
+    def gpu_share(self) -> float:
+        """How much of a GPU each worker has: one, or so much that all find a place."""
+        return 1 / -(-self.workers // max(1, self._has("GPU"))) if self.gpu else 0.0
 
     def _has(self, resource: str) -> int:
         return int(self._ray.cluster_resources().get(resource, 0))
@@ -143,9 +149,10 @@ class OnRay:
         """
         if not blocks:
             return
-        crew = _Crew(self._ray, request, manifest, gpu=self.gpu, told=told, say=self._say)
+        crew = _Crew(self._ray, request, manifest, gpu=self.gpu_share, told=told, say=self._say)
         count = min(self.workers, len(blocks))
-        self._say(f"Ray: {count} workers{', a GPU each' if self.gpu else ''}; the time above is for one")
+        gpus = f", {self.gpu_share:.3g} of a GPU each" if self.gpu else ""
+        self._say(f"Ray: {count} workers{gpus}; the time above is for one alone")
         try:
             yield from crew.fill(blocks, count)
         finally:
@@ -201,9 +208,9 @@ class _Hand:
 class _Crew:
     """The workers, who does what, and what nobody does yet."""
 
-    def __init__(self, ray: Any, request: Request, manifest: Manifest, *, gpu: bool, told: Told, say: Any) -> None:
+    def __init__(self, ray: Any, request: Request, manifest: Manifest, *, gpu: float, told: Told, say: Any) -> None:
         self._ray, self._request, self._manifest, self._told, self._say = ray, request, manifest, told, say
-        self._make = ray.remote(Worker).options(num_cpus=1, num_gpus=int(gpu), scheduling_strategy="SPREAD")
+        self._make = ray.remote(Worker).options(num_cpus=1, num_gpus=gpu, scheduling_strategy="SPREAD")
         self._order = ray.put(_packed(ray, request, manifest, "cuda" if gpu else "cpu"))
         self._busy: dict[Any, _Hand] = {}
         self._idle: list[_Hand] = []
