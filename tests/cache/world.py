@@ -1,6 +1,7 @@
 """A small world for the cache: noise pictures, little teachers that count what they are asked, and requests."""
 
 import dataclasses
+import os
 import pathlib
 import time
 
@@ -38,6 +39,22 @@ class Net(nn.Module):
         vector = self.body(x.flatten(1)).relu()
         vector[3:4] += self.spike
         return self.fc(vector)
+
+
+class Mortal(Net):
+    """Takes a worker's process with it at this batch, so often as the grave has room."""
+
+    def __init__(self, grave: pathlib.Path, room: int = 1, batch: int = 4) -> None:
+        super().__init__(8, 1)
+        self.home, self.grave, self.room, self.left = os.getpid(), grave, room, batch
+
+    def forward(self, x):
+        if os.getpid() != self.home:
+            self.left -= 1
+            if self.left <= 0 and len(list(self.grave.iterdir())) < self.room:
+                (self.grave / str(os.getpid())).touch()
+                os._exit(1)
+        return super().forward(x)
 
 
 def pictures(samples: int, seed: int = 0) -> torch.Tensor:

@@ -296,6 +296,17 @@ def _refuse_maps(request: Request, name: str, codings: tuple[Coding, ...]) -> No
         )
 
 
+def whole_rows(
+    request: Request, manifest: Manifest, entry: Entry, shard: Shard, part: str, view: int, first: int
+) -> Array:
+    """Which rows of a shard need not be computed, bool ``[rows]``: those whose seal is right."""
+    here = Shard(shard.path, shard.columns, shard.rows)  # so that the file is mapped as it is now
+    if here.broken() is not None:
+        return np.zeros(shard.rows, bool)
+    index = request.slices[part].index[first : first + shard.rows].numpy()
+    return here.sealed(manifest.seal(entry), index, view, manifest.parts[part].number)
+
+
 def _survey(
     request: Request,
     manifest: Manifest,
@@ -305,15 +316,12 @@ def _survey(
 ) -> Manifest:
     """Find what is not whole; views that are not are taken off the manifest's list."""
     for part, view in request.wanted():
-        index, seal = request.slices[part].index.numpy(), manifest.seal(entry)
         listed, whole = view in entry.views.get(part, ()), True
         for first, final in manifest.shards(request.folder, entry, part, view):
             problem = final.broken()
             part_file = Shard(final.path.with_suffix(".part"), final.columns, final.rows)
             shard = part_file if problem else final
-            done = np.zeros(final.rows, bool)
-            if shard.broken() is None:
-                done = shard.sealed(seal, index[first : first + final.rows], view, manifest.parts[part].number)
+            done = whole_rows(request, manifest, entry, shard, part, view, first)
             if listed and not done.all():
                 notes.append(f"{final.path}: {problem or f'{(~done).sum():,} rows are damaged'}; mended")
             if not (done.all() and shard is final):

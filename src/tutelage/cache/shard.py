@@ -112,6 +112,9 @@ class Shard:
         self.path, self.columns, self.rows = path, tuple(columns), rows
         self._header = _header(self.columns, rows)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "mapped"}
+
     @property
     def size(self) -> int:
         """Bytes of the whole file."""

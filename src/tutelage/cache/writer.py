@@ -1,32 +1,33 @@
 """Writer: computes what a store lacks, all teachers over one decoded and augmented batch.
 
 It may be killed at any moment: a row counts when its seal is right, a view when the manifest lists it. Of two writers
-one waits for the other and then computes what is left.
+one waits for the other and then computes what is left. Whoever fills the blocks, this process alone moves finished
+shards under their name and writes the manifest.
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
 from tutelage.errors import CacheError
 
-from .coding import encode
+from .fill import Block, Engine, Local
 from .manifest import HEAD, Entry, Manifest, replace_file, write_samples
 from .reader import Record, Store
-from .request import Piece, Plan, Request, make_plan
-from .shard import INDEX, SEAL
+from .request import Plan, Request, make_plan
 
 
 def write(
     request: Request,
     *,
+    engine: Engine | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Record]:
@@ -34,6 +35,7 @@ def write(
 
     Args:
         request: Which answers are wanted.
+        engine: Where they are computed: here by default, or on the workers of a cluster, `OnRay`.
         say: Told the estimate before the work starts, and what was found damaged.
         progress: Told how many forwards are done, of how many.
 
@@ -59,6 +61,17 @@ def write(
         ...     record.rows(torch.tensor([2, 0]), torch.tensor([1, 0]))[""].shape
         torch.Size([2, 2])
     """
+    with engine or Local() as here:
+        request = here.suited(request)
+        plan, manifest = _locked(request, here, say, progress)
+    store = Store(request.folder)
+    return {name: Record(store, _same(manifest, entry)) for name, entry in plan.entries.items()}
+
+
+def _locked(
+    request: Request, engine: Engine, say: Callable[[str], None], progress: Callable[[int, int], None]
+) -> tuple[Plan, Manifest]:
+    """Plan and work while no other process does."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(request.folder / ".lock")
@@ -71,15 +84,13 @@ def write(
         with lock:
             plan = make_plan(request)
             _announce(request, plan, say)
-            manifest = _work(request, plan, progress)
+            return plan, _work(request, plan, engine, progress)
     except OSError as error:
         full = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
         raise CacheError(
             f"{request.folder}: expected to write teachers' answers here, found: {full}. Make room or choose another "
             "folder; what was written before is intact, and the same command goes on from it."
         ) from error
-    store = Store(request.folder)
-    return {name: Record(store, _same(manifest, entry)) for name, entry in plan.entries.items()}
 
 
 def _announce(request: Request, plan: Plan, say: Callable[[str], None]) -> None:
@@ -100,67 +111,27 @@ def _announce(request: Request, plan: Plan, say: Callable[[str], None]) -> None:
         )
 
 
-def _work(request: Request, plan: Plan, progress: Callable[[int, int], None]) -> Manifest:
+def _work(request: Request, plan: Plan, engine: Engine, progress: Callable[[int, int], None]) -> Manifest:
     manifest = plan.manifest
     for part, slice_ in request.slices.items():
         write_samples(request.folder, part, slice_.index.numpy())
     for name, entry in plan.entries.items():
         manifest = manifest.with_entry(_with_head(request, name, _same(manifest, entry)))
     manifest.write(request.folder)
-    owners = {request.fingerprints[name]: name for name in request.teachers}
     told = _Told(plan.estimate.forwards, progress)
-    for (part, view, first), pieces in plan.missing.items():
-        _fill(request, manifest, owners, part, view, first, pieces, told)
-        for piece in pieces:
-            piece.shard.sync()
-            os.replace(piece.shard.path, piece.final)
-            entry = _same(manifest, piece.entry)
-            if all(shard.path.exists() for _, shard in manifest.shards(request.folder, entry, part, view)):
-                manifest = manifest.with_entry(entry.with_view(part, view, True))
-        manifest.write(request.folder)
+    blocks = [Block(*where, tuple(pieces)) for where, pieces in plan.missing.items()]
+    left = Counter((block.part, block.view, piece.entry.folder) for block in blocks for piece in block.pieces)
+    with contextlib.closing(engine.fill(request, manifest, blocks, told)) as filled:
+        for block in filled:
+            for piece in block.pieces:
+                os.replace(piece.shard.path, piece.final)
+                where = (block.part, block.view, piece.entry.folder)
+                left[where] -= 1
+                if not left[where]:
+                    entry = _same(manifest, piece.entry)
+                    manifest = manifest.with_entry(entry.with_view(block.part, block.view, True))
+            manifest.write(request.folder)
     return manifest
-
-
-def _fill(
-    request: Request,
-    manifest: Manifest,
-    owners: dict[str, str],
-    part: str,
-    view: int,
-    first: int,
-    pieces: Sequence[Piece],
-    told: "_Told",
-) -> None:
-    """Compute the missing rows of one block, batch by batch."""
-    for piece in pieces:
-        piece.shard.create()
-    seals = [manifest.seal(piece.entry) for piece in pieces]
-    needed = np.flatnonzero(~np.logical_and.reduce([piece.done for piece in pieces]))
-    for start in range(0, len(needed), request.batch_size):
-        rows = needed[start : start + request.batch_size]
-        batch = request.batch(part, torch.from_numpy(rows + first), view)
-        index = batch.index.numpy()
-        for piece, seal in zip(pieces, seals, strict=True):
-            if piece.done[rows].all():
-                continue
-            name = owners[piece.entry.fingerprint]
-            said = request.answer(name, batch, bf16=piece.entry.bf16)
-            try:
-                columns = {**encode(piece.entry.codings, said), INDEX: index}
-            except OverflowError as error:
-                row, value = error.args
-                raise CacheError(
-                    f"teacher {name!r}, sample {index[row]}, view {view}: {value:.3g} is beyond float16 (65,504). Keep "
-                    "its answers as float32 (tutelage cache --float32), or hear it live (train.cache=live)."
-                ) from error
-            _put(piece, rows, {**columns, SEAL: seal(index, view, manifest.parts[part].number, columns)})
-            told(len(rows))
-
-
-def _put(piece: Piece, rows: Any, columns: dict[str, Any]) -> None:
-    """Write rows, in runs that follow each other."""
-    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-        piece.shard.put(int(rows[run[0]]), {name: array[run[0] : run[-1] + 1] for name, array in columns.items()})
 
 
 class _Told:

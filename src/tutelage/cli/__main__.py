@@ -211,6 +211,10 @@ def cache(
     hours: Annotated[
         float | None, typer.Option("--hours", help="Longest time it may take, by the estimate.", show_default=False)
     ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray: on the workers of a Ray cluster.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="How many of Ray's workers.", show_default=False)
+    ] = None,
     force: Force = False,
     allow_import: AllowImport = None,
     json: Json = False,
@@ -230,6 +234,8 @@ def cache(
         maps=maps,
         limit=limit,
         hours=hours,
+        engine=engine,  # type: ignore[arg-type]
+        workers=workers,
         force=force,
         allow_import=allow_import or (),
         **_keys(task, None, False),

@@ -1,5 +1,6 @@
 """Teachers' answers on disk: whether a run keeps them, and the command that computes them beforehand."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -10,7 +11,8 @@ from typing import Any, Literal
 
 import torch
 
-from tutelage.cache import Record, Request, Store, estimate, write
+from tutelage.cache import Local, OnRay, Record, Request, Store, estimate, write
+from tutelage.cache.on_ray import require_ray
 from tutelage.engine.hardware import computes_bf16
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Spec
@@ -37,6 +39,8 @@ def cache(
     maps: bool = False,
     limit: float = 20.0,
     hours: float | None = None,
+    engine: Literal["local", "ray"] = "local",
+    workers: int | None = None,
     force: bool = False,
     allow_import: Sequence[str] = (),
     **keys: Any,
@@ -57,6 +61,8 @@ def cache(
         maps: Keep feature maps, too.
         limit: Largest number of gigabytes to write.
         hours: Longest time it may take, by the estimate; None for any.
+        engine: ``"ray"`` computes on the workers of a Ray cluster, which must see the store under the same path.
+        workers: How many of these; by default one for each of its GPUs, or for each CPU if it has none.
         force: Go on with a teacher near chance.
         allow_import: Packages from which models and parts may be imported.
         **keys: Any top-level key of a recipe.
@@ -66,7 +72,9 @@ def cache(
 
     Raises:
         CacheError: The store was made for something else, or would be too large or take too long.
+        MissingExtra: Ray is not installed.
     """
+    where = _engine(engine, workers)  # before the work, so that a missing package is said at once
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     if not raw.get("teachers"):
         raise RecipeError("cache: expected at least one teacher, found none. Give --teacher MODEL[@WEIGHTS].")
@@ -82,8 +90,9 @@ def cache(
             "the estimate. Keep fewer views (data.views), run more machines, or raise --hours."
         )
     began = time.perf_counter()
-    with _Bar() as bar:
-        records = write(asked, say=say, progress=bar)
+    # Ray prints what it has to say of its workers on standard output, which is for results.
+    with _Bar() as bar, contextlib.redirect_stdout(sys.stderr):
+        records = write(asked, engine=where(prepared), say=say, progress=bar)
     say(f"store: {store}    to use it: --set train.cache={store} --set data.views={prepared.recipe.data.views}")
     return {
         "store": str(store),
@@ -99,6 +108,21 @@ def cache(
             for name, record in records.items()
         },
     }
+
+
+def _engine(name: str, workers: int | None) -> Callable[[Prepared], Local | OnRay]:
+    if name == "local" and workers is not None:
+        raise CacheError(f"expected one process with the local engine, found {workers} workers. Say --engine ray.")
+    if name == "local":
+        return lambda prepared: Local()
+    if name != "ray":
+        raise CacheError(f"expected the engine 'local' or 'ray', found {name!r}.")
+    require_ray()
+    return lambda prepared: OnRay(workers, gpu=None if _may_use_gpu(prepared) else False, say=say)
+
+
+def _may_use_gpu(prepared: Prepared) -> bool:
+    return prepared.recipe.train.accelerator in ("auto", "gpu", "cuda")
 
 
 def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
@@ -182,7 +206,7 @@ def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("t
         clean = [other for name, other in slices.items() if name != "train" or augment is None]
         if len(slice_) and not any(torch.isin(slice_.index, other.index).any() for other in clean):
             slices[part] = slice_
-    cuda = train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    cuda = _may_use_gpu(prepared) and torch.cuda.is_available()
     return Request(
         folder=folder,
         teachers=teachers,
