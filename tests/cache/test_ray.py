@@ -104,7 +104,8 @@ def test_answers_are_those_of_a_local_run_bit_for_bit(cluster, tmp_path):
     assert len(contents(spread.store)) > 20
     assert Store(spread.store).verify() == []
     assert records["wide"].views() == (0, 1, 2)
-    assert said == ["Ray: 2 workers; the time above is for one alone"]
+    assert said[0] == "Ray: 2 workers; the time above is for one alone"
+    assert all("no worker yet" in line for line in said[1:]), "on a busy machine workers start late, and that is said"
     assert steps == sorted(steps)
     assert steps[-1] == 1
     before = spread.asked()
@@ -161,7 +162,7 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, tmp_path):
 
 def test_what_a_worker_refuses_is_said_as_if_it_had_happened_here(cluster, tmp_path):
     world = World(tmp_path / "store")
-    world.nets["wide"].spike = 1e5
+    world.nets["wide"].spike, world.nets["wide"].calm = 1e5, 3 * 16  # the batches that are asked here beforehand are tame
     with pytest.raises(CacheError, match=r"teacher 'wide', sample \d+, view \d: [\d.]+e\+05 is beyond float16"):
         write(world.request(), engine=OnRay(1))
 

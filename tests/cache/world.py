@@ -29,7 +29,7 @@ class Net(nn.Module):
             torch.manual_seed(seed)
             self.body, self.fc = nn.Linear(3 * 6 * 6, width), nn.Linear(width, len(CLASSES))
             self.map = nn.Conv2d(3, 2, 3)
-        self.asked, self.pause, self.spike = 0, 0.0, 0.0
+        self.asked, self.pause, self.spike, self.calm = 0, 0.0, 0.0, 0
         self.__dict__["preprocess"] = Preprocess((0.5,) * 3, (0.25,) * 3, classes=classes)
 
     def forward(self, x):
@@ -37,7 +37,7 @@ class Net(nn.Module):
         time.sleep(self.pause)
         self.map(x)
         vector = self.body(x.flatten(1)).relu()
-        vector[3:4] += self.spike
+        vector[3:4] += self.spike if self.asked > self.calm else 0.0
         return self.fc(vector)
 
 
