@@ -162,7 +162,7 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, tmp_path):
 
 def test_what_a_worker_refuses_is_said_as_if_it_had_happened_here(cluster, tmp_path):
     world = World(tmp_path / "store")
-    world.nets["wide"].spike, world.nets["wide"].calm = 1e5, 3 * 16  # the batches that are asked here beforehand are tame
+    world.nets["wide"].spike, world.nets["wide"].calm = 1e5, 3 * 16  # the batches asked here beforehand are tame
     with pytest.raises(CacheError, match=r"teacher 'wide', sample \d+, view \d: [\d.]+e\+05 is beyond float16"):
         write(world.request(), engine=OnRay(1))
 

@@ -1,6 +1,7 @@
 """A frozen teacher answers the same however it is run."""
 
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -59,6 +60,13 @@ def test_a_compiled_student_gets_the_gradients_of_the_plain_one():
         grads.append({name: parameter.grad for name, parameter in made.named_parameters()})
         assert made.state_dict().keys() == Distiller(network(2), teachers={}, paths={}, task=TASK).state_dict().keys()
     assert_close(grads[0], grads[1])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_teacher_travels_to_another_process(compiled):
+    teacher = pickle.loads(pickle.dumps(Frozen(network(2), compile=compiled)))
+    assert (teacher.__dict__["runs"] is not teacher.network) == compiled
+    assert_close(teacher.network.state_dict(), network(2).state_dict())
 
 
 def test_an_offloaded_teacher_stays_at_home_but_for_its_forward():

@@ -94,6 +94,10 @@ class Request:
     def answer(self, name: str, batch: Batch, *, bf16: bool) -> Outputs:
         """What a teacher says about a batch."""
         kind = torch.device(self.device).type
+        if kind != "cpu":
+            self.teachers[name].to(
+                self.device
+            )  # does nothing where it is there already, or comes for its forward alone
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bf16):
             said: Outputs = self.teachers[name](batch, {})
             return said

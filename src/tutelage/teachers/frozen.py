@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,14 @@ class Frozen(Teacher):
         # In the instance's dict, as the network itself: what is frozen is no submodule.
         self.__dict__["runs"] = torch.compile(network, dynamic=False) if compile else network
         self._size = 0 if compile else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Compiled code does not travel between processes; it is compiled again there."""
+        return {**self.__dict__, "runs": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__["runs"] = self.network if self._size is None else torch.compile(self.network, dynamic=False)
 
     @property
     def head(self) -> nn.Module | None:
