@@ -64,6 +64,7 @@ def contents(store: pathlib.Path) -> dict[str, bytes]:
     return {str(name): path.read_bytes() for name, path in found.items() if name.name != ".lock"}
 
 
+@pytest.mark.slow
 def test_the_command_starts_a_cluster_of_its_own_and_leaves_none_behind(settings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # the store is given by a relative path
     line = ["cache", "--engine", "ray", "--workers", "1", "--json", "--store", "store"]
@@ -83,15 +84,14 @@ def test_the_command_starts_a_cluster_of_its_own_and_leaves_none_behind(settings
     assert _children() <= before
 
 
-def _children() -> set[str]:
-    """Number and name of the processes that this one has started and that still run."""
+def _children() -> set[int]:
+    """The processes that this one has started and that still run."""
     found = set()
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            name, _, rest = (process / "stat").read_text().rpartition(") ")
-            state, parent, *_ = rest.split()
+            state, parent, *_ = (process / "stat").read_text().rpartition(") ")[2].split()
             if int(parent) == os.getpid() and state != "Z":
-                found.add(name)
+                found.add(int(process.name))
     return found
 
 
