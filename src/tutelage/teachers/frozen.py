@@ -45,7 +45,7 @@ class Frozen(Teacher):
         return {**self.__dict__, "runs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.__dict__["runs"] = self.network if self._size is None else torch.compile(self.network, dynamic=False)
 
     @property
