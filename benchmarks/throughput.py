@@ -12,6 +12,7 @@ to benchmarks/results/throughput.jsonl.
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import multiprocessing
@@ -112,6 +113,7 @@ def inference(pace: Pace, teachers: Sequence[str], options: Sequence[str]) -> No
         one.bind(Spec(call=prepared.task.call, taps={name: ()}, classes=prepared.task.classes), name)
     loader, step = prepared.loader("train", 0), 0
     batches = [prepared.task.unpack(loader.batch(0, step)) for step in range(4)]
+    batches = [dataclasses.replace(b, inputs=b.inputs.contiguous(memory_format=torch.channels_last)) for b in batches]
     while True:
         pace()
         for one in made.values():
