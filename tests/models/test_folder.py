@@ -24,7 +24,7 @@ for folder in sys.argv[1:]:
     code = re.search(r"```python\\n(.*?)```", pathlib.Path("README.md").read_text(), re.S).group(1)
     space = {}
     exec(code, space)
-    torch.save(space["predict"](torch.load("pictures.pt")), "said.pt")
+    torch.save(space["predict"](torch.load("pictures.pt", weights_only=True)), "said.pt")
 """
 
 
@@ -100,7 +100,7 @@ def test_every_kind_of_student_loads_without_us_and_says_the_same(tmp_path):
             said[folder] = model.preprocess.arrange(model(model.preprocess(pictures)))
     subprocess.run([sys.executable, "-W", "ignore", "-c", READER, *map(str, said)], check=True)
     for folder, expected in said.items():
-        assert_close(torch.load(folder / "said.pt"), expected, atol=1e-5, rtol=1e-4, msg=folder.name)
+        assert_close(torch.load(folder / "said.pt", weights_only=True), expected, atol=1e-5, rtol=1e-4, msg=folder.name)
 
 
 @pytest.mark.slow

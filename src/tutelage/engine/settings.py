@@ -25,8 +25,8 @@ class Settings:
         ema: Decay of an exponential moving average of the student, which is then validated and shipped; None for none.
         patience: Epochs without a better validation metric after which training stops; None for never.
         precision: ``auto`` is bf16 where the hardware gains by it (GPUs that have it, CPUs with AMX), else float32.
-        compile: Run student and teachers through `torch.compile`: half a minute at the start, a fifth faster or more
-            afterwards. Needs a C++ compiler on CPUs.
+        compile: Run student and teachers through `torch.compile`: half a minute at the start, faster afterwards
+            (see the benchmarks). Needs a C++ compiler on CPUs.
         channels_last: Memory layout of pictures and convolutions; None: yes for convolutional networks.
         seed: Of initial weights, order of samples and augmentation; further seeds count up from it.
         log_every: Steps between two lines of metrics.jsonl.

@@ -1,8 +1,9 @@
 """Losses that are one number for a whole batch."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from .together import marked
 
 L = TypeVar("L", bound=Callable[..., Any])
 
@@ -26,6 +27,4 @@ def batchwise(loss: L) -> L:
 
 def is_batchwise(loss: Callable[..., Any]) -> bool:
     """Whether a loss is marked, also where some of its options were given by `functools.partial`."""
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    return bool(getattr(loss, "batchwise", False))
+    return marked(loss, "batchwise")

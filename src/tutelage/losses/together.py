@@ -26,6 +26,11 @@ def together(loss: _Loss) -> _Loss:
 
 def hears_together(loss: Callable[..., Any]) -> bool:
     """Whether a loss, with or without options bound to it, is marked."""
+    return marked(loss, "together")
+
+
+def marked(loss: Callable[..., Any], mark: str) -> bool:
+    """Whether a loss carries a mark, also where some of its options were given by `functools.partial`."""
     while isinstance(loss, functools.partial):
         loss = loss.func
-    return bool(getattr(loss, "together", False))
+    return bool(getattr(loss, mark, False))
