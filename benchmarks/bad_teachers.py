@@ -10,9 +10,9 @@
 | normalised | resnet44 that is handed pictures with another mean and std than it was trained with |
 | flat | resnet32 whose logits are divided by 30: hardly more than equal probabilities |
 
-Each is a folder that the command line takes as it is, `--teacher flat=runs/bad_teachers/flat`; all but `normalised`, whose
-fault is in its config.json, also as `flat=cifar/resnet32@runs/bad_teachers/flat/model.safetensors`. What stands is not
-made again. Prints accuracy and cross-entropy of each on the test split and appends a line to
+Each is a folder that the command line takes as it is, `--teacher flat=runs/bad_teachers/flat`; all but `normalised`,
+whose fault is in its config.json, also as `flat=cifar/resnet32@runs/bad_teachers/flat/model.safetensors`. What stands is
+not made again. Prints accuracy and cross-entropy of each on the test split and appends a line to
 benchmarks/results/bad_teachers.jsonl.
 """
 

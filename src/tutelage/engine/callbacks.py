@@ -152,14 +152,17 @@ class Progress(pl.Callback):
 
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(pl_module.stage.name, total=pl_module.steps, completed=pl_module.step)
+        self._task = self._bar.add_task(self._name(pl_module), total=pl_module.steps, completed=pl_module.step)
         self._bar.start()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """Move the bar."""
         if self._bar is not None:
             said = describe(self.metrics.latest)
-            self._bar.update(self._task, completed=pl_module.step, description=f"{pl_module.stage.name}  {said}")
+            self._bar.update(self._task, completed=pl_module.step, description=f"{self._name(pl_module)}  {said}")
+
+    def _name(self, pl_module: Any) -> str:
+        return f"{self.journal.title}  {pl_module.stage.name}".strip()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """One line an epoch."""

@@ -19,9 +19,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("comparative", "dist", "dkd", "kl", "nkd", "one_vs_all", "soft_cross_entropy", "spherical", "transport"),
         "virtual_teacher",
     ),
-    "vector": (
-        *("cc", "correlation", "crd", "info_nce", "mse", "pad", "pkt", "rkd_angle", "rkd_distance", "srrl"),
-    ),
+    "vector": (*("cc", "correlation", "crd", "info_nce", "mse", "pad", "pkt", "rkd_angle", "rkd_distance", "srrl"),),
     "deepest": ("cwd", "factor", "ft", "mgd", "nst", "pairwise", "similarity", "vid"),
     "branch": ("activation_boundary", "ofd"),
     "stages": ("fsp", "hierarchical_context", "kdsvd", "reviewkd", "semckd"),
