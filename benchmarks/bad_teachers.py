@@ -11,8 +11,8 @@
 | flat | resnet32 whose logits are divided by 30: hardly more than equal probabilities |
 
 Each is a folder that the command line takes as it is, `--teacher flat=runs/bad_teachers/flat`; all but `normalised`,
-whose fault is in its config.json, also as `flat=cifar/resnet32@runs/bad_teachers/flat/model.safetensors`. What stands is
-not made again. Prints accuracy and cross-entropy of each on the test split and appends a line to
+whose fault is in its config.json, also as `flat=cifar/resnet32@runs/bad_teachers/flat/model.safetensors`. What
+stands is not made again. Prints accuracy and cross-entropy of each on the test split and appends a line to
 benchmarks/results/bad_teachers.jsonl.
 """
 

@@ -428,8 +428,8 @@ def _lines(refused: Mapping[str, str]) -> str:
 def _stores(built: Sequence[Entrant], out: pathlib.Path) -> tuple[list[Entrant], Prepared | None]:
     """One store for all methods whose taps are vectors; the other teachers are asked live, for the same views.
 
-    What a method computes must not depend on which others are in the table, so that it need not be run again when one is
-    added: the views are replayed either way.
+    What a method computes must not depend on which others are in the table, so that it need not be run again when one
+    is added: the views are replayed either way.
 
     Returns:
         The entrants, and what to fill the store for; None without a store.

@@ -33,7 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"mse": {"standardise": True}}
 """Options that a loss has at its place, where they are not its defaults."""
 
 
-def place(name: str, loss: Callable[..., Any]) -> str:
+def place_of(name: str, loss: Callable[..., Any]) -> str:
     """The place of a loss: where the table puts it, else the first that accepts it.
 
     Args:
@@ -42,7 +42,7 @@ def place(name: str, loss: Callable[..., Any]) -> str:
 
     Example:
         >>> from tutelage.losses import nst
-        >>> place("nst", nst), place("mine", nst), place("mine", lambda student, teacher: (student - teacher).sum(1))
+        >>> place_of("nst", nst), place_of("mine", nst), place_of("mine", lambda s, t: (s - t).sum(1))
         ('deepest', 'deepest', 'answers')
     """
     known = next((where for where, losses in PLACES.items() if name in losses), None)
@@ -56,7 +56,7 @@ def place(name: str, loss: Callable[..., Any]) -> str:
     return "stages"
 
 
-def taps(where: str, student: Sites, teachers: Mapping[str, Sites]) -> list[tuple[Taps, dict[str, Taps]]]:
+def taps_at(where: str, student: Sites, teachers: Mapping[str, Sites]) -> list[tuple[Taps, dict[str, Taps]]]:
     """The taps of the paths at a place: the student's, and those of each teacher.
 
     Returns:

@@ -12,7 +12,8 @@ from tutelage.pairing import Pair, between, pair, vectors
 from tutelage.taps import Site, survey
 from tutelage.tasks.base import Task
 
-from . import catalogue, places
+from . import catalogue
+from .places import OPTIONS, place_of, taps_at
 from .schema import PartSpec, PathSpec, Recipe
 
 Sites = Mapping[str, Site]
@@ -101,11 +102,11 @@ def _from_loss(
         raise UnknownName(f"paths: there is no short name and no loss {short!r}; {close_names(short, known)}.")
     short = short.lower()
     part = catalogue.part("losses", short)
-    options = dict(places.OPTIONS.get(short, {}))
+    options = dict(OPTIONS.get(short, {}))
     if "batch_size" in catalogue.options_of(part):
         options["batch_size"] = batch_size
     loss = PartSpec(use=short, **options)
-    found = places.taps(places.place(short, part), sites["student"], teachers)
+    found = taps_at(place_of(short, part), sites["student"], teachers)
     if not found:
         raise RecipeError(_unpaired(short, loss))
     several = len(found) > 1

@@ -100,8 +100,8 @@ def leaderboard_table(content: Content) -> Table:
         rows.append(tuple(cells))
     seeds = f"{len(content['seeds'])} seeds" if len(content["seeds"]) > 1 else "one seed"
     note = (
-        f"Mean over {seeds}, ± standard deviation; differences are paired over test samples and seeds. Each interval is "
-        "for one comparison alone: of twenty methods that change nothing, one may seem resolved."
+        f"Mean over {seeds}, ± standard deviation; differences are paired over test samples and seeds. Each interval "
+        "is for one comparison alone: of twenty methods that change nothing, one may seem resolved."
     )
     return Table("leaderboard", "Leaderboard", (*head, "validation", "seeds", "time a run"), tuple(rows), note)
 
