@@ -9,6 +9,7 @@ from typing import Any
 
 from tutelage.errors import MissingExtra, RunError
 
+from . import tables
 from .curves import validation
 from .figures import NEUTRAL, OTHERS, Figure, Trace, figure, text
 from .page import fill, write_page
@@ -110,10 +111,7 @@ def left_out_table(content: Content) -> Table | None:
     """What each teacher and each path brings to the first method."""
     if not content["leave_one_out"]:
         return None
-    metric = Metric(content["metric"])
-    rows = tuple((f"{row['kind']} {row['name']}", *_compared(row, metric)) for row in content["leave_one_out"])
-    note = f"{content['whole']} minus the same method without the part: above 0, the part helps."
-    return Table("left-out", "What each part brings", ("without", "effect", "95% interval", "verdict"), rows, note)
+    return tables.effects(content["leave_one_out"], Metric(content["metric"]), content["whole"])
 
 
 def weights_table(content: Content) -> Table | None:

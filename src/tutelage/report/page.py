@@ -33,6 +33,7 @@ class Sections:
     seeds: Table | None
     curves: tuple[Figure, ...]
     weights: Table | None
+    left_out: Table | None
     evaluated: tuple[Figure, ...]
     mistakes: Table | None
     pictures: tuple[Picture, ...]
@@ -115,6 +116,7 @@ def sections(run: Run, key: str) -> Sections:
         seeds=tables.seeds(run),
         curves=tuple(curves(run)),
         weights=tables.weights(run),
+        left_out=tables.left_out(run),
         evaluated=tuple(evaluated(run)),
         mistakes=tables.mistakes(run),
         pictures=tuple(pictures(run)),
