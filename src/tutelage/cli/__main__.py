@@ -413,6 +413,25 @@ def report(
         typer.echo(file)
 
 
+@app.command()
+def cite(
+    source: Annotated[str, typer.Argument(help="A recipe, a run folder, or a folder of `tutelage bench`.")],
+    json: Json = False,
+) -> None:
+    """BibTeX of the methods that were used."""
+    from .cite import cite as command
+
+    found = command(source)
+    if json:
+        _print(found)
+        return
+    for entry in found["entries"]:
+        typer.echo(f"% {', '.join(entry['parts'])}\n{entry['bibtex']}\n")
+    typer.echo(found["software"])
+    for part in found["unknown"]:
+        typer.echo(f"no reference is known for {part}, which is not of this library", err=True)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(help="losses, weightings, schemes, connectors, tasks, models or data.")],
