@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import statistics
 import subprocess
@@ -109,7 +110,8 @@ def test_methods_share_one_store_and_keep_their_runs(whole):
     assert [line["live"] for line in lines(whole)] == [False] * len(lines(whole))
 
 
-def test_running_again_runs_nothing_and_adds_what_is_new(whole, teacher, tutelage):
+def test_running_again_runs_nothing_and_adds_what_is_new(whole, teacher, tutelage, tmp_path):
+    whole = shutil.copytree(whole, tmp_path / "bench")
     before = (whole / "results.jsonl").read_bytes()
     code, printed, message = tutelage(*job(teacher, whole, "--methods", "plain,auto", "--json"))
     assert code == 0
@@ -200,8 +202,6 @@ def test_stopped_in_a_run_it_goes_on_to_the_same_numbers(whole, teacher, tutelag
 
 
 def test_a_run_of_a_bench_is_finished_by_distill(whole, tutelage, tmp_path):
-    import shutil
-
     (first,) = whole.glob("runs/auto-seed0-*")
     shutil.copytree(first, tmp_path / "run")
     assert tutelage("distill", "--out", tmp_path / "run", "--resume")[0] == 0

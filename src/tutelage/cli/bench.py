@@ -590,13 +590,20 @@ def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any
 
 @contextlib.contextmanager
 def _signals_restored() -> Iterator[None]:
-    """Training takes signals over; after it they are ours again."""
+    """Training takes signals over; after it they are ours again.
+
+    Raises:
+        Interrupted: A signal came after the last step, when training no longer listened.
+    """
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        asked = getattr(getattr(signal.getsignal(signal.SIGINT), "__self__", None), "stop", None)
         for number, handler in kept.items():
             signal.signal(number, handler)
+    if asked is not None:
+        raise Interrupted(f"stopped by {asked}")
 
 
 def show_leaderboard(content: Mapping[str, Any]) -> None:
