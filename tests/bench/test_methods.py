@@ -46,6 +46,8 @@ def test_every_loss_and_every_weighting_is_a_method(name):
         ("kl/adpative", UnknownName, "close: adaptive"),
         ("auto@bgi", UnknownName, "close: big"),
         ("kl/", UnknownName, "there is no weighting ''"),
+        ("equal/trust", RecipeError, "found the weighting 'equal'"),
+        ("kl+adaptive", RecipeError, "found the weighting 'adaptive'"),
         ("kl/adaptive+auto", RecipeError, "expected gates.*'auto'"),
     ],
 )

@@ -154,6 +154,11 @@ def _path(name: str, path: str, own: Raw) -> str:
     path = ALIASES.get(path, path)
     if path in SHORT or path.lower() in catalogue.names("losses"):
         return path
+    if _is_rule(path):
+        raise RecipeError(
+            f"method {name!r}: expected paths or losses before the weighting, found the weighting {path!r}. Write "
+            "PATHS/WEIGHTING, and join gates to a weighting by '+'."
+        )
     raise UnknownName(_unknown(name, path, own))
 
 
