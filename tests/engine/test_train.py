@@ -101,6 +101,14 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_pa
     assert (tmp_path / "cut" / "metrics.jsonl").read_text().count("\n") == (
         tmp_path / "whole" / "metrics.jsonl"
     ).read_text().count("\n")
+    by_class = {name: lines_of("by_class", tmp_path / name) for name in ("cut", "whole")}
+    assert len(by_class["whole"]) == 3
+    assert by_class["cut"] == by_class["whole"]
+
+
+def lines_of(kind: str, folder: pathlib.Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
 
 
 def test_a_finished_stage_is_loaded_not_trained_again(tmp_path, monkeypatch):

@@ -134,7 +134,12 @@ def bench(
         Interrupted: A signal stopped it; the same command, or `resume`, goes on.
     """
     out = pathlib.Path(out)
-    asked = {"methods": list(methods), "seeds": seeds, "against": against, "leave_one_out": leave_one_out}
+    asked: dict[str, Any] = {
+        "methods": list(methods),
+        "seeds": seeds,
+        "against": against,
+        "leave_one_out": leave_one_out,
+    }
     live: dict[str, Any]
     if resume:
         given = {"recipe": recipe, "--student": student, "--teacher": teachers, "--data": data, "--set": assignments}
@@ -300,8 +305,9 @@ class Board:
         if content["leave_one_out"]:
             first = next(entrant for entrant in self.entrants if entrant.name == content["whole"])
             told = {"metric": content["metric"], "method": content["whole"], "parts": content["leave_one_out"]}
-            for seed in self.seeds:
-                write_json(self.run_folder(first, seed) / "leave_one_out.json", told)
+            for folder in (self.run_folder(first, seed) for seed in self.seeds):
+                if folder.is_dir():
+                    write_json(folder / "leave_one_out.json", told)
         show_leaderboard(content)
         say(f"report: {write_bench(self.folder)}")
         return content
@@ -440,17 +446,20 @@ def _stores(built: Sequence[Entrant], out: pathlib.Path) -> tuple[list[Entrant],
     settled = [entrant if entrant.method.alone else _replaying(entrant) for entrant in built]
     kept = [entrant for entrant in settled if entrant.prepared.teachers and _vectors(entrant.prepared)]
     store = out / "cache" if mode == "auto" else pathlib.Path(mode)
-    union = _kept_in(_union(kept), str(store)) if kept else None
-    if union is None or (mode == "auto" and not _room(union, store)):
-        return [_asking(entrant, "live") for entrant in settled], None
+    union = replace(_kept_in(_union(kept), str(store)), store=store) if kept else None
+    if union is not None and mode == "auto" and not _room(union, store):
+        kept, union = [], None
     entrants = []
     for entrant in settled:
-        if entrant in kept:
-            quick = replace(entrant, step=max(entrant.step - _heard(entrant.prepared), 0.0))
-            entrants.append(_asking(quick, str(store)))
-        else:
-            entrants.append(_asking(entrant, "live"))
-    return entrants, replace(union, store=store)
+        stored = entrant in kept or (entrant.prepared.teachers and _has_maps(entrant.prepared, store, mode))
+        asking = _asking(entrant, str(store) if stored else "live")
+        entrants.append(replace(asking, step=max(entrant.step - _heard(entrant.prepared), 0.0)) if stored else asking)
+    return entrants, union
+
+
+def _has_maps(prepared: Prepared, store: pathlib.Path, mode: str) -> bool:
+    """Whether a store of the user's has the maps that a method reads."""
+    return mode != "auto" and cache.ready(_kept_in(prepared, mode), store) is not None
 
 
 def _replaying(entrant: Entrant) -> Entrant:

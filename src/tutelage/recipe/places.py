@@ -48,7 +48,8 @@ def place_of(name: str, loss: Callable[..., Any]) -> str:
     known = next((where for where, losses in PLACES.items() if name in losses), None)
     if known is not None:
         return known
-    if "head" in wanted_extras(loss.forward if inspect.isclass(loss) else loss):
+    called: Any = loss.forward if inspect.isclass(loss) else loss  # type: ignore[attr-defined]
+    if "head" in wanted_extras(called):
         return "vector"
     for where, shape in (("answers", (10,)), ("deepest", (8, 8, 8))):
         if _accepts(loss, torch.rand(4, *shape), shape):
@@ -104,9 +105,9 @@ def _accepts(loss: Callable[..., Any], said: torch.Tensor, shape: tuple[int, ...
     extras = {"target": torch.zeros(len(said), dtype=torch.int64), "index": torch.arange(len(said)), "inputs": said}
     try:
         with torch.random.fork_rng(devices=[]):
-            made = loss() if inspect.isclass(loss) else loss
-            if isinstance(made, nn.Module) and hasattr(made, "bind"):
-                made.bind(shape, shape, len(said))
+            made: Any = loss() if inspect.isclass(loss) else loss
+            if isinstance(made, nn.Module) and (bind := getattr(made, "bind", None)) is not None:
+                bind(shape, shape, len(said))
             value = made(said, said.flip(0), **{want: extras.get(want) for want in wanted_extras(made)})
     except (ArithmeticError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
