@@ -20,7 +20,8 @@ from tutelage.bench.results import unpack
 SMALL = ["--set", "data.limit=192", "--set", "data.batch_size=32", "--set", "train.log_every=2"]
 SMALL += ["--set", "train.epochs=1", "--set", "train.checkpoint_every=0.0"]
 KEYS = {"schema", "task", "metric", "higher_is_better", "finished", "runs_done", "runs", "seeds", "against"}
-KEYS |= {"leaderboard", "leave_one_out", "whole", "refused", "teachers", "data", "folders"}
+KEYS |= {"leaderboard", "leave_one_out", "whole", "refused", "teachers", "data", "folders", "command"}
+KEYS |= {"versions", "hardware"}
 
 
 def job(teacher: pathlib.Path, out: pathlib.Path, *more: str) -> list[str]:

@@ -82,6 +82,7 @@ def write_board(folder: pathlib.Path, *, seeds: int = 3, left_out: bool = True) 
         "refused": {"FT": "it expects a trained <paraphraser>"},
         "teachers": {"big": {"validation": 0.93}, "<wide>": {"validation": 0.2}},
         "data": {"guess": "photos: 6 classes", "fingerprint": "3f9a61" * 8},
+        "command": "tutelage bench --methods auto,kd", "versions": {"torch": "2.14.1"}, "hardware": {"cores": 2},
         "folders": {method: [f"runs/{method}-seed{seed}" for seed in range(seeds)] for method in deltas},
     }  # fmt: skip
     write_json(folder / "bench.json", content)

@@ -279,6 +279,9 @@ class Board:
             "teachers": {name: {"validation": told.validation} for name, told in self.examined.items()},
             "data": {"guess": self.first.splits.guess, "fingerprint": self.data},
             "folders": runs,
+            "command": " ".join(runfolder.argv()),
+            "versions": runfolder.versions(),
+            "hardware": runfolder.hardware(),
         }
 
     @property
@@ -561,10 +564,10 @@ def _run_all(board: Board) -> None:
         more = pace * sum(other.seconds() for other, _ in left[number - 1 :])
         place = f"{total - len(left) + number}/{total}"
         say(f"[{place}] {entrant.name}, seed {seed}; about {_long(more)} left for the whole table")
-        line = _run(board, entrant, seed, f"{entrant.name} seed {seed} {place}")
-        results.append(line)
+        began = time.perf_counter()
+        results.append(_run(board, entrant, seed, f"{entrant.name} seed {seed} {place}"))
         board.save()
-        spent, guessed = spent + line["seconds"], guessed + entrant.seconds()
+        spent, guessed = spent + time.perf_counter() - began, guessed + entrant.seconds()
 
 
 def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tutelage.errors import MissingExtra, RunError
 from . import tables
 from .curves import validation
 from .figures import NEUTRAL, OTHERS, Figure, Trace, figure, text
-from .page import fill, write_page
+from .page import fill, words, write_page
 from .read import read
 from .tables import Table
 from .units import Metric, seconds, weight
@@ -99,11 +99,12 @@ def leaderboard_table(content: Content) -> Table:
             cells += _compared(row["against"].get(other), metric)
         cells += [metric.value(row["validation"]), str(len(row["seeds"])), seconds(row["seconds"])]
         rows.append(tuple(cells))
-    seeds = f"{len(content['seeds'])} seeds" if len(content["seeds"]) > 1 else "one seed"
-    note = (
-        f"Mean over {seeds}, ± standard deviation; differences are paired over test samples and seeds. Each interval "
-        "is for one comparison alone: of twenty methods that change nothing, one may seem resolved."
-    )
+    several = len(content["seeds"]) > 1
+    note = f"Mean over {len(content['seeds'])} seeds, ± standard deviation. " if several else ""
+    note += "Differences are paired over test samples" + (" and seeds. " if several else ". ")
+    if not several:
+        note += "With one seed a verdict asks for more than an interval without 0. "
+    note += "Each interval is for one comparison alone: of twenty methods that change nothing, one may seem resolved."
     return Table("leaderboard", "Leaderboard", (*head, "validation", "seeds", "time a run"), tuple(rows), note)
 
 
@@ -235,8 +236,11 @@ def _facts(content: Content) -> dict[str, str]:
     metric = Metric(content["metric"])
     scored = [f"{name}: {metric.value(told['validation'])}" for name, told in content["teachers"].items()]
     return {
+        "command": content["command"],
         "data": content["data"]["guess"],
         "fingerprint of the data": content["data"]["fingerprint"][:16],
         "teachers, on the validation split": "\n".join(scored) or "none",
         "seeds": ", ".join(map(str, content["seeds"])),
+        "versions": words(content["versions"]),
+        "hardware": words(content["hardware"]),
     }

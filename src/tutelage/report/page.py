@@ -136,11 +136,12 @@ def _facts(run: Run) -> dict[str, str]:
     """The manifest as lines of text, without what the page says elsewhere."""
     elsewhere = ("macs_by", "notes")
     return {
-        re.sub("_", " ", key): _words(value) for key, value in run.manifest.items() if key not in elsewhere and value
+        re.sub("_", " ", key): words(value) for key, value in run.manifest.items() if key not in elsewhere and value
     }
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
+    """A part of the manifest as lines of text."""
     if isinstance(value, Mapping):
         known = {key: part for key, part in value.items() if part not in ([], {}, None)}
         return "\n".join(f"{key}: {part if isinstance(part, str) else json.dumps(part)}" for key, part in known.items())
