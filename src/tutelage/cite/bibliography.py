@@ -97,14 +97,19 @@ def from_docstring(part: str) -> Citation | None:
 
 
 def reference_of(part: str) -> str:
-    """The first sentence or so of the section Reference in a part's docstring, on one line; empty without one."""
+    """The first sentence of the section Reference in a part's docstring, on one line; empty without one.
+
+    Example:
+        >>> reference_of("dist")
+        'Huang et al. 2022, arXiv:2205.10536, sec. 4'
+    """
     for folder in FOLDERS:
         names = catalogue.names(folder)
         if part in names:
             doc = inspect.getdoc(getattr(importlib.import_module(f"tutelage.{folder}"), names[part])) or ""
             section = re.search(r"^Reference:\n((?:[ ]{4}.*\n?|\n)+)", doc, re.MULTILINE)
             text = " ".join(section[1].split()) if section else ""
-            return text.partition(". ")[0].rstrip(".")
+            return re.split(r"\. (?=[A-Z`])", text)[0].rstrip(".")
     return ""
 
 
