@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tutelage.errors import RecipeError, UnknownName, close_names
+from tutelage.errors import InputError, RecipeError, UnknownName, close_names
 from tutelage.recipe import catalogue, schema
+from tutelage.recipe.build import build_weighting
 from tutelage.recipe.wires import SHORT
 
 PLAIN = "plain"
@@ -17,6 +18,9 @@ ALIASES = {"kd": "kl"}
 """Other names for paths."""
 
 EQUAL: dict[str, Any] = {"use": "auto", "share": "equal"}
+OPEN = ("guard", "warmup")
+"""Gates that do not share a path among its teachers: the default's trust does that beside them."""
+
 FREE = ("teachers", "paths", "weighting", "scheme", "task", "train.weighting_lr")
 """What a method may change. All else is the budget, and the same for every method."""
 
@@ -171,7 +175,7 @@ def _unknown(name: str, part: str, own: Raw) -> str:
 
 
 def _is_rule(word: str) -> bool:
-    return word == "equal" or word.lower() in catalogue.names("weighting")
+    return word == "equal" or _kind(word) is not None
 
 
 def _weighting(name: str, text: str) -> dict[str, Any]:
@@ -181,23 +185,29 @@ def _weighting(name: str, text: str) -> dict[str, Any]:
             known = ["equal", *catalogue.names("weighting")]
             raise UnknownName(f"method {name!r}: there is no weighting {word!r}; {close_names(word, known)}.")
     for gate in gates:
-        if gate == "equal" or _kind(gate) != "gate":
+        if _kind(gate) != "gate":
             raise RecipeError(f"method {name!r}: expected gates after the first '+', found {gate!r}, which is a scale.")
-    if rule != "equal" and _kind(rule) == "gate":
+    if _kind(rule) == "gate":
         gates.insert(0, rule)
-        # A gate that weighs single samples shares a path among its teachers; any other lets the default's trust do so.
-        shares = any(getattr(_part(gate), "per_sample", False) for gate in gates)
-        return {"scale": {"use": "auto", "share": "whole" if shares else "trust"}, "gates": [{"use": g} for g in gates]}
+        share = "trust" if set(map(str.lower, gates)) <= set(OPEN) else "whole"
+        return {"scale": {"use": "auto", "share": share}, "gates": [{"use": gate.lower()} for gate in gates]}
     scale = EQUAL if rule == "equal" else {"use": rule.lower()}
-    return {"scale": dict(scale), "gates": [{"use": gate} for gate in gates]} if gates else dict(scale)
+    return {"scale": dict(scale), "gates": [{"use": gate.lower()} for gate in gates]} if gates else dict(scale)
 
 
-def _kind(rule: str) -> str:
-    return str(getattr(_part(rule), "kind", "scale"))
-
-
-def _part(rule: str) -> Any:
-    return catalogue.part("weighting", rule, where="methods")
+def _kind(word: str) -> str | None:
+    """Whether a word names a scale or a gate; None if it names no weighting. Rules that have several names count."""
+    if ":" in word or not word:
+        return None
+    try:
+        return str(getattr(catalogue.part("weighting", word), "kind", "scale"))
+    except UnknownName:
+        pass
+    try:
+        build_weighting(schema.WeightingSpec(use=word.lower()), ())
+    except InputError:
+        return None
+    return "scale"
 
 
 def _hearing(raw: dict[str, Any], teachers: Sequence[str]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def cite(recipe: Mapping[str, Any]) -> tuple[list[Citation], list[str]]:
     used = list(dict.fromkeys(_used(recipe)))
     entries: list[Citation] = []
     for entry in read_entries():
-        parts = tuple(part for part in used if part in entry.parts)
+        parts = tuple(part for part in used if stands_for(entry, part))
         entries += [replace(entry, parts=parts)] if parts else []
     known = {part for entry in entries for part in entry.parts}
     unknown = []
@@ -76,6 +76,15 @@ def cite(recipe: Mapping[str, Any]) -> tuple[list[Citation], list[str]]:
     return entries, unknown
 
 
+def stands_for(entry: Citation, part: str) -> bool:
+    """Whether an entry is cited for a part; underscores and capitals do not count."""
+    return _plain(part) in map(_plain, entry.parts)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
 def from_docstring(part: str) -> Citation | None:
     """The entry for a part without one of its own: by the number at arXiv that its docstring names first.
 
@@ -83,7 +92,7 @@ def from_docstring(part: str) -> Citation | None:
         An entry of the file with that number; else one made of the docstring; None where it names no source.
     """
     reference = reference_of(part)
-    if not reference:
+    if not re.search(r"\b(19|20)\d\d\b", reference):
         return None
     number = re.search(r"arXiv:(\d{4}\.\d{4,5})", reference)
     for entry in read_entries():
@@ -154,4 +163,8 @@ def _named(part: Any) -> Iterable[str]:
         name = str(part["use"])
         name = name if ":" in name else name.lower()
         yield name
-        yield from (f"{name}.{option}" for option, value in part.items() if option != "use" and value)
+        for option, value in part.items():
+            if option == "rule" or isinstance(value, Mapping):  # a part within a part
+                yield from _named(value)
+            elif option != "use" and value:
+                yield f"{name}.{option}"

@@ -20,9 +20,9 @@ PLACES: dict[str, tuple[str, ...]] = {
         "virtual_teacher",
     ),
     "vector": (*("cc", "correlation", "crd", "info_nce", "mse", "pad", "pkt", "rkd_angle", "rkd_distance", "srrl"),),
-    "deepest": ("cwd", "factor", "ft", "mgd", "nst", "pairwise", "similarity", "vid"),
+    "deepest": ("cwd", "dpk", "factor", "ft", "mgd", "nst", "pairwise", "similarity", "vid"),
     "branch": ("activation_boundary", "ofd"),
-    "stages": ("fsp", "hierarchical_context", "kdsvd", "reviewkd", "semckd"),
+    "stages": ("fsp", "hierarchical_context", "irg", "kdsvd", "reviewkd", "semckd"),
     "each stage": ("attention",),
 }
 """Place -> its losses. *answers* are the outputs, *vector* is in front of both classifiers, *deepest* the last paired
