@@ -546,7 +546,7 @@ def _tell_estimate(board: Board, union: Prepared | None, budget: float | None) -
     seconds = answers + sum(entrant.seconds() for entrant, _ in left)
     total = len(board.entrants) * len(board.seeds)
     teachers = f", the teachers' answers {_long(answers)} of it" if answers >= 1 else ""
-    methods = f"{len(board.entrants)} methods x {len(board.seeds)} seeds = {total} runs"
+    methods = f"{_count(len(board.entrants), 'method')} x {_count(len(board.seeds), 'seed')} = {_count(total, 'run')}"
     say(f"bench: {methods}, {total - len(left)} done; the others take about {_long(seconds)}{teachers}")
     if budget is not None and seconds > 3600 * budget:
         raise InputError(
@@ -556,18 +556,20 @@ def _tell_estimate(board: Board, union: Prepared | None, budget: float | None) -
 
 
 def _run_all(board: Board) -> None:
+    import tutelage.engine.run  # noqa: F401  Lightning takes seconds to import, which are no run's
+
     results, left = Results(board.folder), board.left()
-    spent, guessed = 0.0, 0.0
+    late = 0.0  # seconds that the runs so far took beyond the estimate
     total = len(board.entrants) * len(board.seeds)
-    for number, (entrant, seed) in enumerate(left, start=1):
-        pace = spent / guessed if guessed > 0 else 1.0
-        more = pace * sum(other.seconds() for other, _ in left[number - 1 :])
-        place = f"{total - len(left) + number}/{total}"
-        say(f"[{place}] {entrant.name}, seed {seed}; about {_long(more)} left for the whole table")
+    for done, (entrant, seed) in enumerate(left):
+        runs = len(left) - done
+        more = sum(other.seconds() for other, _ in left[done:]) + (late / done * runs if done else 0.0)
+        place = f"{total - runs + 1}/{total}"
+        say(f"[{place}] {entrant.name}, seed {seed}; about {_long(max(more, 0.0))} left for the whole table")
         began = time.perf_counter()
         results.append(_run(board, entrant, seed, f"{entrant.name} seed {seed} {place}"))
         board.save()
-        spent, guessed = spent + time.perf_counter() - began, guessed + entrant.seconds()
+        late += time.perf_counter() - began - entrant.seconds()
 
 
 def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any]:
@@ -636,6 +638,10 @@ def show_leaderboard(content: Mapping[str, Any]) -> None:
             table.add_row(*row)
         console.print(table)
         say(told.note)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _long(seconds: float) -> str:
