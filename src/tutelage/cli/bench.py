@@ -1,7 +1,6 @@
 """Bench: methods with one budget on your data, ranked by what they reached on the test split."""
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import signal
@@ -9,75 +8,29 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
 
-from tutelage.bench import Method, Results, key, leaderboard, read_method, without
+from tutelage.bench import Results, leaderboard
 from tutelage.bench.leaderboard import left_out
 from tutelage.bench.methods import PLAIN
 from tutelage.bench.results import pack
 from tutelage.cache import estimate
 from tutelage.engine.journal import Journal
 from tutelage.engine.results import write_json, write_tensors
-from tutelage.errors import CacheError, InputError, Interrupted, RecipeError, RunError
-from tutelage.models import fingerprint
-from tutelage.models.sources import LIBRARIES
-from tutelage.recipe.build import build_augment
+from tutelage.errors import InputError, Interrupted, RecipeError, RunError
 
 from . import cache, runfolder
 from .distill import is_live
-from .prepare import Prepared, gather, prepare, say, show_teachers, vary
+from .entrants import Entrant, build, lines
+from .one_store import share_store
+from .prepare import Prepared, gather, prepare, say, show_teachers
 
-REQUEST, BOARD, PAGE = "request.json", "bench.json", "bench.html"
+REQUEST, BOARD = "request.json", "bench.json"
 SCHEMA = 1
 USUAL = (PLAIN, "kd", "auto")
 """Methods that are compared where neither the command nor the recipe names any."""
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A method that was built and rehearsed.
-
-    Args:
-        method: The method.
-        prepared: Its recipe, with all paths written out.
-        step: Seconds of one step, without teachers whose answers are kept.
-        forward: Seconds of one forward of the student on a batch.
-        part: What was left out of the first method (teacher or path, and its name); None for methods of their own.
-    """
-
-    method: Method
-    prepared: Prepared
-    step: float
-    forward: float
-    part: tuple[str, str] | None = None
-
-    @property
-    def name(self) -> str:
-        """The method's name."""
-        return self.method.name
-
-    @cached_property
-    def key(self) -> str:
-        """What tells what it computes from all else, but for seed and data."""
-        prints = {name: self.prepared.fingerprints[f"teacher {name}"] for name in self.prepared.teachers}
-        return key(self.prepared.recipe, _student(self.prepared), prints)
-
-    def run(self, seed: int) -> Prepared:
-        """The run of one seed."""
-        recipe = self.prepared.recipe
-        train = recipe.train.with_seed(seed)
-        return replace(self.prepared, recipe=recipe.model_copy(update={"train": train, "seeds": 1, "methods": {}}))
-
-    def seconds(self) -> float:
-        """How long one run takes, by the estimate."""
-        train, splits = self.prepared.recipe.train, self.prepared.splits
-        size = self.prepared.recipe.data.batch_size
-        looked = train.epochs * len(splits.selection) + len(splits.test)
-        steps = train.epochs * len(self.prepared.loader("train", 0, baseline=self.method.alone))
-        return steps * self.step + looked / size * self.forward
 
 
 def bench(
@@ -160,12 +113,12 @@ def bench(
     if asked["against"] not in names:
         told = ", ".join(names)
         raise InputError(f"--against {asked['against']}: expected one of the methods ({told}). Add it to --methods.")
-    built, refused = _build(first, raw, names, leave_one_out=asked["leave_one_out"])
+    built, refused = build(first, raw, names, leave_one_out=asked["leave_one_out"])
     _tell_refused(refused, skip=skip_refused)
     if asked["against"] not in {entrant.name for entrant in built}:
         raise InputError(f"--against {asked['against']}: this method cannot be built here. Name another.")
     board = Board(out, raw, asked | {"names": names}, refused)
-    built, union = _stores(built, out)
+    built, union = share_store(built, out)
     board = board.of(built)
     _tell_estimate(board, union, budget)
     if dry_run:
@@ -351,191 +304,13 @@ def _shared(raw: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"baseline": False, "seeds": 1, "paths": ["logits"] if raw.get("teachers") else []}
 
 
-def _build(
-    first: Prepared, raw: Mapping[str, Any], names: Sequence[str], *, leave_one_out: bool
-) -> tuple[list[Entrant], dict[str, str]]:
-    """Build and rehearse every method; the refused ones with their reason."""
-    read = [read_method(name, raw) for name in names]  # misspelt names are no matter of skipping
-    built: list[Entrant] = []
-    refused: dict[str, str] = {}
-
-    def enter(method: Method, part: tuple[str, str] | None = None) -> None:
-        try:
-            if not method.alone and not raw.get("teachers"):
-                raise RecipeError("it needs a teacher, and none was given. Give --teacher MODEL[@WEIGHTS].")
-            prepared = vary(first, method.recipe(raw))
-            built.append(Entrant(method, prepared, *_rehearsed(prepared), part))
-        except InputError as error:
-            refused[method.name] = str(error)
-
-    for method in read:
-        enter(method)
-    whole = next((entrant for entrant in built if not entrant.method.alone), None)
-    if leave_one_out and whole is not None:
-        parts = list(without(whole.method, whole.prepared.recipe))
-        if not parts:
-            say(f"  {whole.name} has one teacher and one path: nothing can be left out")
-        for kind, name, method in parts:
-            enter(method, (kind, name))
-    if not built:
-        raise RecipeError("no method can be built:\n" + _lines(refused))
-    return built, refused
-
-
-def _rehearsed(prepared: Prepared) -> tuple[float, float]:
-    """One whole step on a training batch, twice: its seconds, and those of a forward of the student.
-
-    Raises:
-        RecipeError: It cannot be computed.
-    """
-    with torch.random.fork_rng(devices=[]):
-        pupil = next(iter(prepared.first_stage().pupils.values()))
-        batch = prepared.example
-        pupil.train()
-        try:
-            steps = []
-            for _ in range(2):
-                began = time.perf_counter()
-                step = pupil(batch)
-                step.loss.backward()
-                steps.append(time.perf_counter() - began)
-        except InputError:
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise RecipeError(
-                f"one step cannot be computed: {str(error).partition(chr(10))[0].rstrip('.')}."
-            ) from error
-        with torch.no_grad():
-            began = time.perf_counter()
-            pupil.attend(batch)
-            forward = time.perf_counter() - began
-    return min(steps), forward
-
-
-def _heard(prepared: Prepared) -> float:
-    """Seconds in which the teachers answer a batch."""
-    pupil = next(iter(prepared.first_stage().pupils.values()))
-    began = time.perf_counter()
-    for teacher in pupil.teachers.values():
-        teacher(prepared.example, {})
-    return time.perf_counter() - began
-
-
 def _tell_refused(refused: Mapping[str, str], *, skip: bool) -> None:
     if not refused:
         return
-    told = f"{len(refused)} method(s) cannot be built:\n{_lines(refused)}"
+    told = f"{len(refused)} method(s) cannot be built:\n{lines(refused)}"
     if not skip:
         raise RecipeError(f"{told}\nTo go on without them: --skip-refused.")
     say(f"left out: {told}")
-
-
-def _lines(refused: Mapping[str, str]) -> str:
-    return "\n".join(f"  {name}: {reason}" for name, reason in refused.items())
-
-
-def _stores(built: Sequence[Entrant], out: pathlib.Path) -> tuple[list[Entrant], Prepared | None]:
-    """One store for all methods whose taps are vectors; the other teachers are asked live, for the same views.
-
-    What a method computes must not depend on which others are in the table, so that it need not be run again when one
-    is added: the views are replayed either way.
-
-    Returns:
-        The entrants, and what to fill the store for; None without a store.
-    """
-    mode = built[0].prepared.recipe.train.cache
-    if mode == "live":
-        return list(built), None
-    settled = [entrant if entrant.method.alone else _replaying(entrant) for entrant in built]
-    kept = [entrant for entrant in settled if entrant.prepared.teachers and _vectors(entrant.prepared)]
-    store = out / "cache" if mode == "auto" else pathlib.Path(mode)
-    union = replace(_kept_in(_union(kept), str(store)), store=store) if kept else None
-    if union is not None and mode == "auto" and not _room(union, store):
-        kept, union = [], None
-    entrants = []
-    for entrant in settled:
-        stored = entrant in kept or (entrant.prepared.teachers and _has_maps(entrant.prepared, store, mode))
-        asking = _asking(entrant, str(store) if stored else "live")
-        entrants.append(replace(asking, step=max(entrant.step - _heard(entrant.prepared), 0.0)) if stored else asking)
-    return entrants, union
-
-
-def _has_maps(prepared: Prepared, store: pathlib.Path, mode: str) -> bool:
-    """Whether a store of the user's has the maps that a method reads."""
-    return mode != "auto" and cache.ready(_kept_in(prepared, mode), store) is not None
-
-
-def _replaying(entrant: Entrant) -> Entrant:
-    """With the number of views written out: what epochs show anew, up to what a store usually has."""
-    prepared = entrant.prepared
-    data = prepared.recipe.data
-    if data.views is not None or build_augment(data, prepared.splits.train) is None:
-        return entrant
-    views = min(cache.VIEWS, prepared.recipe.train.epochs)
-    recipe = prepared.recipe.model_copy(update={"data": data.model_copy(update={"views": views})})
-    return replace(entrant, prepared=replace(prepared, recipe=recipe))
-
-
-def _vectors(prepared: Prepared) -> bool:
-    """Whether nothing but answers and vectors of the teachers is read."""
-    return all(len(row["teacher_shape"] or ()) <= 1 for row in prepared.pairing)
-
-
-def _union(kept: Sequence[Entrant]) -> Prepared:
-    """All teachers at all taps that any method reads."""
-    paths = {
-        f"{number}-{name}": spec
-        for number, entrant in enumerate(kept)
-        for name, spec in entrant.prepared.recipe.paths.items()  # type: ignore[union-attr]
-    }
-    teachers = {name: net for entrant in kept for name, net in entrant.prepared.teachers.items()}
-    specs = {name: spec for entrant in kept for name, spec in entrant.prepared.recipe.teachers.items()}
-    # A path that hears all teachers hears those of its own method.
-    heard = {
-        f"{number}-{name}": tuple(entrant.prepared.teachers)
-        for number, entrant in enumerate(kept)
-        for name in entrant.prepared.recipe.paths
-    }
-    named = {
-        name: spec if spec.teachers is not None or isinstance(spec.teacher, dict) else spec.model_copy(
-            update={"teachers": list(heard[name])}
-        )
-        for name, spec in paths.items()
-    }  # fmt: skip
-    recipe = kept[0].prepared.recipe.model_copy(update={"paths": named, "teachers": specs})
-    return replace(kept[0].prepared, recipe=recipe, teachers=teachers)
-
-
-def _room(union: Prepared, store: pathlib.Path) -> bool:
-    """Whether the answers may take that much of the disk."""
-    asked = cache.request(union, store)
-    try:
-        needed = estimate(asked)
-    except CacheError as error:
-        say(f"teachers are asked live: their answers are not kept, {error}")
-        return False
-    if needed.bytes <= min(asked.limit, 0.5 * needed.free):
-        return True
-    say(f"teachers are asked live: their answers are not kept, they would take {needed.bytes / 1e9:.3g} GB")
-    return False
-
-
-def _kept_in(prepared: Prepared, place: str) -> Prepared:
-    train = dataclasses.replace(prepared.recipe.train, cache=place)
-    return replace(prepared, recipe=prepared.recipe.model_copy(update={"train": train}))
-
-
-def _asking(entrant: Entrant, place: str) -> Entrant:
-    """The entrant with its teachers' answers from here: a store, or ``live``."""
-    return replace(entrant, prepared=_kept_in(entrant.prepared, place))
-
-
-def _student(prepared: Prepared) -> str:
-    """What the student starts from: how it is built, or the fingerprint of weights that it was given."""
-    spec = prepared.recipe.student
-    if spec.model.partition("/")[0] in LIBRARIES and spec.weights is None and "student" not in prepared.live:
-        return json.dumps([spec.model, spec.arguments, spec.classes])
-    return fingerprint(prepared.cast(0).model("student"))
 
 
 def _tell_estimate(board: Board, union: Prepared | None, budget: float | None) -> None:
