@@ -80,6 +80,8 @@ class Distiller(nn.Module):
             taps=self._tap_names(),
             samples=samples,
             classes=task.classes,
+            student=student,
+            reads={name: path.student_tap for name, path in paths.items()},
             responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             fingerprints=fingerprints or {},
@@ -162,6 +164,7 @@ class Distiller(nn.Module):
 
     def _tap_names(self) -> dict[str, tuple[str, ...]]:
         names: dict[str, dict[str, None]] = {STUDENT: {}, **{teacher: {} for teacher in self.teachers}}
+        names[STUDENT] |= dict.fromkeys(self.weighting.taps())
         for path in self._all_paths():
             names[STUDENT] |= dict.fromkeys(tap_names(path.student_tap))
             for row in path.rows("", self.teachers):

@@ -179,6 +179,8 @@ class Spec:
         samples: Size of the training set, one more than the largest index; None if unknown.
         classes: Names of the classes; empty if the task has none.
         heads: Teacher name -> its classifier, from the vector before it to the logits.
+        student: The model that is trained; its parameters are for rules over gradients.
+        reads: Path name -> where it reads the student.
         responses: Paths whose student tap is the model's own output.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         fingerprints: Of the data, the preprocessing and the views.
@@ -190,6 +192,8 @@ class Spec:
     samples: int | None = None
     classes: tuple[str, ...] = ()
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    student: nn.Module | None = None
+    reads: Mapping[str, Tap] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
     fingerprints: Mapping[str, str] = field(default_factory=dict)

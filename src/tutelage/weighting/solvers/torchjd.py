@@ -42,9 +42,7 @@ class Torchjd(Solver):
             if key.endswith("Weighting") and key != "Weighting" and "gramian" in _asks(part)
         }
         if name not in known:
-            raise UnknownName(
-                f"Torchjd: there is no weighting of inner products {name!r}; {close_names(name, known)}."
-            )
+            raise UnknownName(f"Torchjd: there is no weighting of inner products {name!r}; {close_names(name, known)}.")
         self.name = name
         try:
             self.weighting = known[name](**options)
