@@ -1,7 +1,7 @@
 """GradNorm: weights under which all rows pull alike and learn at one rate."""
 
 import math
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Row, Spec
 
-from .by_gradient import ByGradient
+from .by_gradient import PARAMETERS, ByGradient
 from .solvers.base import norms
 
 
@@ -24,7 +24,7 @@ class GradNorm(ByGradient):
     Args:
         restoring: How strongly slow rows are favoured; 0 makes all lengths equal.
         steps: Decisions whose mean losses are the first losses, 1 or more; usable from the first one.
-        options: Those of `ByGradient`, without its rule: `wrt`, `by`, `every`, `exact`.
+        wrt, by, every, exact: As for `ByGradient`.
 
     Reference:
         Chen et al. 2018, "GradNorm", arXiv:1711.02257, algorithm 1 and eq. 2; `restoring` is its alpha. Deviations: a
@@ -46,8 +46,17 @@ class GradNorm(ByGradient):
     first: Tensor
     seen: Tensor
 
-    def __init__(self, *, restoring: float = 1.5, steps: int = 20, **options: Any) -> None:
-        super().__init__(nn.Identity(), **options)
+    def __init__(
+        self,
+        *,
+        restoring: float = 1.5,
+        steps: int = 20,
+        wrt: str = PARAMETERS,
+        by: Literal["row", "path"] = "row",
+        every: int = 1,
+        exact: bool = True,
+    ) -> None:
+        super().__init__(nn.Identity(), wrt=wrt, by=by, every=every, exact=exact)
         if steps < 1 or not math.isfinite(restoring):
             raise InputError(
                 f"GradNorm: expected steps of at least 1 and a finite restoring; found {steps} and {restoring}."

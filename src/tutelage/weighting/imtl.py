@@ -1,6 +1,6 @@
 """IMTL: losses of one size, gradients of one projection."""
 
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
 
 from .base import bounded, silence
-from .by_gradient import ByGradient
+from .by_gradient import PARAMETERS, ByGradient
 from .solvers import IMTLG
 
 
@@ -23,7 +23,7 @@ class IMTL(ByGradient):
     Args:
         init: Log-scale at the start.
         bound: Log-scales stay within ``[-bound, bound]``; 0 or more.
-        options: Those of `ByGradient`, without its rule: `wrt`, `by`, `every`, `exact`, `clamp`.
+        wrt, by, every, exact, clamp: As for `ByGradient`.
 
     Reference:
         Liu et al. 2021, "Towards impartial multi-task learning", algorithm 1. Deviations: log-scales have a bound,
@@ -40,8 +40,18 @@ class IMTL(ByGradient):
         tensor([0.7500, 0.2500])
     """
 
-    def __init__(self, *, init: float = 0.0, bound: float = 10.0, **options: Any) -> None:
-        super().__init__(IMTLG(), **options)
+    def __init__(
+        self,
+        *,
+        init: float = 0.0,
+        bound: float = 10.0,
+        wrt: str = PARAMETERS,
+        by: Literal["row", "path"] = "row",
+        every: int = 1,
+        exact: bool = True,
+        clamp: bool = False,
+    ) -> None:
+        super().__init__(IMTLG(), wrt=wrt, by=by, every=every, exact=exact, clamp=clamp)
         if not (0 <= bound < 80 and abs(init) <= bound):
             raise InputError(f"IMTL: expected bound in [0, 80) and init within it; found {bound} and {init}.")
         self.init = init
