@@ -38,6 +38,7 @@ class GradNorm(ByGradient):
         >>> student, rows = nn.Linear(2, 1, bias=False), (Row("base"), Row("logits", "big"))
         >>> rule = GradNorm()
         >>> rule.bind(rows, Spec(call=None, taps={}, student=student))
+        >>> _ = nn.init.ones_(student.weight)
         >>> losses = torch.stack([student.weight[0, :1], 3 * student.weight[0, 1:]])
         >>> rule(Ledger(rows, losses), None).detach().flatten(), rule.penalty().detach()
         (tensor([1., 1.]), tensor(2.))
