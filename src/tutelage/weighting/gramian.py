@@ -47,7 +47,7 @@ def gramian(gradients: Tensor) -> Tensor:
         float64 ``[K, K]``; rows and columns of gradients that are not finite are NaN.
 
     Example:
-        >>> gramian(torch.tensor([[1e30, 0.0], [2e30, 1e30]])) / 1e60
+        >>> gramian(2.0**100 * torch.tensor([[1.0, 0.0], [2.0, 1.0]])) / 4.0**100
         tensor([[1., 2.],
                 [2., 5.]], dtype=torch.float64)
     """

@@ -45,7 +45,7 @@ def minimise(
         x = x + share * move
         if share < 1:
             hit = free & (room <= share * (1 + 1e-12))
-            x = torch.where(hit, torch.where(move < 0, 0.0, upper), x)
+            x = torch.where(hit, torch.where(move < 0, 0.0 * x, upper), x)  # two plain numbers would be float32
             free &= ~hit
             continue
         released = _released(square, linear, x, free, upper, balanced=total is not None)
