@@ -75,6 +75,11 @@ class Distiller(nn.Module):
         self.task = task
         self.weighting = Auto() if weighting is None else weighting
         self.rows = self._rows()
+        if compile and self.weighting.taps():
+            raise RecipeError(
+                f"weighting: gradients at {', '.join(map(repr, self.weighting.taps()))} cannot be had from a compiled "
+                "student. Train without compile, or take gradients with respect to parameters."
+            )
         self.spec = Spec(
             call=task.call,
             taps=self._tap_names(),
@@ -116,7 +121,8 @@ class Distiller(nn.Module):
             for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads).items():
                 losses.append(loss)
                 adapted[Row(name, teacher).name] = seen
-        ledger = Ledger(self.rows, torch.stack([loss.float() for loss in losses]))
+        losses = [loss.float() for loss in losses]
+        ledger = Ledger(self.rows, torch.stack(losses), tuple(losses))
         lesson = Lesson(batch, student, teachers, adapted)
         weights = self.weighting(ledger, lesson)
         # A row that is switched off must not reach the student even where its loss is not finite.

@@ -95,10 +95,16 @@ class Ledger:
     Args:
         rows: The K rows, in a fixed order; the task's own rows come first.
         losses: Raw losses with gradient, ``[K, B]``.
+        each: The same rows one by one, where they are known: a gradient of one does not pass through the others.
     """
 
     rows: tuple[Row, ...]
     losses: Tensor
+    each: tuple[Tensor, ...] = ()
+
+    def row(self, k: int) -> Tensor:
+        """Row k alone, ``[B]``: for rules that differentiate the rows one by one."""
+        return self.each[k] if self.each else self.losses[k]
 
     def softmax(self, scores: Tensor, *, within: str = "path") -> Tensor:
         """Weights from scores, normalised over the rows that compete.

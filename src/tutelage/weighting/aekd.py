@@ -84,7 +84,9 @@ class AEKD(Weighting):
     def _share(self, members: list[int], ledger: Ledger, lesson: Lesson, tap: Tap) -> None:
         """Share one path among its teachers."""
         places = [lesson.student[name] for name in ((tap,) if isinstance(tap, str) else tap)]
-        asked = row_gradients(ledger.losses[members].mean(dim=1), places)
+        if not all(place.requires_grad for place in places):
+            return
+        asked = row_gradients([ledger.row(k).mean() for k in members], places)
         # Positions may differ from place to place, samples do not: the mean over the batch of each.
         parts = asked.split([place.numel() for place in places], dim=1)
         means = [
@@ -92,7 +94,7 @@ class AEKD(Weighting):
         ]
         products = gramian(shared_mean(torch.cat(means, dim=1))).cpu()
         heard = products.diagonal().isfinite()
-        shares = torch.zeros(len(members), dtype=torch.float64)
         if heard.any():
+            shares = torch.zeros(len(members), dtype=torch.float64)
             shares[heard] = capped(products[heard][:, heard], limit=self.limit, normalise=self.normalise)
-        self.shares[members] = shares.to(self.shares)
+            self.shares[members] = shares.to(self.shares)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tutelage.errors import InputError, RecipeError, UnknownName, close_names
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
+from tutelage.taps import MAP, POOLED
 
 from . import solvers
 from .base import Weighting, silence
@@ -86,6 +87,11 @@ class ByGradient(Weighting):
             raise InputError(f"{type(self).__name__}: expected by='row' or 'path'; found {by!r}.")
         if every < 1:
             raise InputError(f"{type(self).__name__}: expected every to be at least 1; found {every}.")
+        if wrt.endswith((POOLED, MAP)):
+            raise InputError(
+                f"{type(self).__name__}: expected wrt to be a tensor that the student goes on with; found {wrt!r}, "
+                "which is made for reading alone. Take the module itself, or its ':input'."
+            )
         self.rule = rule if isinstance(rule, nn.Module) else _solver(rule)
         self.wrt = wrt
         self.by = by
@@ -152,19 +158,30 @@ class ByGradient(Weighting):
         """The weight that each objective has, float64 on the CPU."""
         return self.weights[[group[0] for group in self._groups]].double().cpu()
 
-    def _objectives(self, ledger: Ledger) -> Tensor:
-        """Batch means of the rows, or their sums over each path; entries that are not finite count as 0."""
-        losses = ledger.losses
-        own = torch.tensor([row.teacher is None for row in ledger.rows], device=losses.device)[:, None]
-        means = torch.where(losses.detach().isfinite() | own, losses, 0.0).mean(dim=1)
-        return torch.stack([means[group].sum() for group in self._groups])
+    def _objectives(self, ledger: Ledger) -> list[Tensor]:
+        """Batch means of the rows, or their sums over each path; taught entries that are not finite count as 0."""
+        means = []
+        for k, row in enumerate(ledger.rows):
+            losses = ledger.row(k)
+            finite = losses if row.teacher is None else torch.where(losses.detach().isfinite(), losses, 0.0)
+            means.append(finite.mean())
+        return [torch.stack([means[k] for k in group]).sum() for group in self._groups]
 
-    def measure(self, objectives: Tensor, lesson: Lesson) -> tuple[Tensor, Tensor]:
-        """Inner products ``[K, K]`` and losses ``[K]`` of the whole batch, over all processes; float64, on the CPU."""
+    def measure(self, objectives: Sequence[Tensor], lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Inner products ``[K, K]`` and losses ``[K]`` of the whole batch, over all processes; float64, on the CPU.
+
+        Raises:
+            RecipeError: Nothing that is trained comes before the tap.
+        """
         at_tap = self.wrt != PARAMETERS
-        places: Sequence[Tensor] = [lesson.student[self.wrt]] if at_tap else self._trained()
+        places = [lesson.student[self.wrt]] if at_tap else self._trained()
+        if at_tap and not places[0].requires_grad:
+            raise RecipeError(
+                f"{type(self).__name__}: expected a tap behind layers that are trained; found wrt={self.wrt!r}, "
+                "before them. Take a later tap."
+            )
         gradients = row_gradients(objectives, places)
-        losses = objectives.detach().to(gradients.dtype)
+        losses = torch.stack(list(objectives)).detach().to(gradients.dtype)
         if self.exact and not at_tap and several_processes():
             both = shared_mean(torch.cat([gradients, losses[:, None]], dim=1))
             products, losses = gramian(both[:, :-1]), both[:, -1]

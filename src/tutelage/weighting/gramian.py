@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 
-def row_gradients(objectives: Tensor, places: Sequence[Tensor]) -> Tensor:
+def row_gradients(objectives: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
     """The gradient of each objective, one by one; the graph stays for what comes after.
 
     Args:
-        objectives: One scalar each, ``[K]``, with gradient.
+        objectives: K scalars; those without gradient count as constant.
         places: With respect to what: parameters, or one tap of the student. Those that an objective does not reach
             count as 0.
 
@@ -20,21 +21,29 @@ def row_gradients(objectives: Tensor, places: Sequence[Tensor]) -> Tensor:
 
     Example:
         >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
-        >>> row_gradients(torch.stack([x.sum(), x[0] ** 2]), [x])
+        >>> row_gradients([x.sum(), x[0] ** 2], [x])
         tensor([[1., 1.],
                 [2., 0.]])
     """
     wide = torch.float64 if any(place.dtype == torch.float64 for place in places) else torch.float32
-    size = sum(place.numel() for place in places)
-    rows = objectives.new_zeros(len(objectives), size, dtype=wide)
+    size, sources = sum(place.numel() for place in places), [_source(place) for place in places]
+    rows = torch.zeros(len(objectives), size, dtype=wide, device=places[0].device)
     for row, objective in zip(rows, objectives, strict=True):
-        found = torch.autograd.grad(objective, places, retain_graph=True, allow_unused=True)
+        if not objective.requires_grad:
+            continue
+        found = torch.autograd.grad(objective, sources, retain_graph=True, allow_unused=True)
         start = 0
         for place, gradient in zip(places, found, strict=True):
             if gradient is not None:
                 row[start : start + place.numel()] = gradient.flatten()
             start += place.numel()
     return rows
+
+
+def _source(place: Tensor) -> Tensor | GradientEdge:
+    """Where gradients pass: of a copy that was made for reading, what it was copied from."""
+    copied = place.grad_fn is not None and place.grad_fn.name() == "CloneBackward0"
+    return GradientEdge(*place.grad_fn.next_functions[0]) if copied else place  # type: ignore[union-attr]
 
 
 def gramian(gradients: Tensor) -> Tensor:

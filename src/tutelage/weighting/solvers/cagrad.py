@@ -29,6 +29,7 @@ class CAGrad(Solver):
         direction is a mean, where the official code multiplies by K.
 
     Example:
+        >>> import torch
         >>> CAGrad(radius=0.0, rescale="none")(torch.eye(4))
         tensor([0.2500, 0.2500, 0.2500, 0.2500], dtype=torch.float64)
     """
