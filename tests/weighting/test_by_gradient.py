@@ -253,18 +253,22 @@ def test_rows_that_do_not_pass_through_the_tap_are_not_weighed():
 
 
 def test_a_compiled_student_is_differentiated_row_by_row():
-    plain = distiller(ByGradient("mgda"), norm=False)
-    compiled = Distiller(
-        plain.student,
-        teachers=dict(plain.teachers),
-        paths=dict(plain.paths),
-        task=plain.task,
-        weighting=ByGradient("mgda"),
-        compile=True,
+    given, net = batch(), Net(5)
+    teachers = {name: Frozen(Net(8)) for name in "ab"}
+    plain, compiled = (
+        Distiller(
+            net,
+            teachers=teachers,
+            paths={"logits": Path(kl)},
+            task=Classification(3),
+            weighting=ByGradient("mgda"),
+            compile=compile,
+        )
+        for compile in (False, True)
     )
-    given = batch()
     expected, step = direction(plain, given)
     got, other = direction(compiled, given)
+    assert compiled.__dict__["trained"] is not net
     assert_close(other.weights, step.weights, rtol=1e-3, atol=1e-4)
     assert_close(got, expected, rtol=1e-3, atol=1e-5)
 
