@@ -47,7 +47,9 @@ class Torchjd(Solver):
         try:
             self.weighting = known[name](**options)
         except ImportError as error:
-            raise MissingExtra(f"{name} of torchjd needs more: pip install 'tutelage[gradient]'") from error
+            raise MissingExtra(
+                f"{name} of torchjd needs more than pip install 'tutelage[gradient]': {error}"
+            ) from error
         except TypeError as error:
             raise RecipeError(f"Torchjd: {name} does not take these options: {error}.") from error
 
