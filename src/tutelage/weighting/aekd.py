@@ -88,7 +88,7 @@ class AEKD(Weighting):
             return
         asked = row_gradients([ledger.row(k).mean() for k in members], places)
         # Positions may differ from place to place, samples do not: the mean over the batch of each.
-        parts = asked.split([place.numel() for place in places], dim=1)
+        parts = torch.split(asked, [place.numel() for place in places], dim=1)
         means = [
             part.reshape(len(members), len(place), -1).mean(dim=1) for part, place in zip(parts, places, strict=True)
         ]

@@ -103,7 +103,7 @@ class GradNorm(ByGradient):
     def penalty(self) -> Tensor | float:
         """How far the lengths of the weighted gradients are from where they should be; 0 between decisions."""
         if self._balance is None:
-            return 0.0
+            return 0.0 * self.preference.sum()
         length, target, at = self._balance
         gap = (self._weights()[at] * length - target).abs().nan_to_num(posinf=0.0)
         return gap.sum().to(self.preference.dtype)

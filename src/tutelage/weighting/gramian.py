@@ -26,12 +26,12 @@ def row_gradients(objectives: Sequence[Tensor], places: Sequence[Tensor]) -> Ten
                 [2., 0.]])
     """
     wide = torch.float64 if any(place.dtype == torch.float64 for place in places) else torch.float32
-    size, sources = sum(place.numel() for place in places), [_source(place) for place in places]
+    size, sources = sum(place.numel() for place in places), tuple(_source(place) for place in places)
     rows = torch.zeros(len(objectives), size, dtype=wide, device=places[0].device)
     for row, objective in zip(rows, objectives, strict=True):
         if not objective.requires_grad:
             continue
-        found = torch.autograd.grad(objective, sources, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(objective, sources, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
         start = 0
         for place, gradient in zip(places, found, strict=True):
             if gradient is not None:

@@ -42,5 +42,5 @@ class AlignedMTL(Solver):
         if not kept.any():
             return torch.ones(len(gramian), dtype=torch.float64)
         strength, component = strength[kept], component[:, kept]
-        balance = component * (strength.min() / strength).sqrt() @ component.T
+        balance: Tensor = component * (strength.min() / strength).sqrt() @ component.T
         return balance.sum(dim=0)
