@@ -36,8 +36,9 @@ class ByGradient(Weighting):
     0; one of the task keeps 1, so that it is seen. In evaluation and without gradients, the newest weights are given.
 
     With several processes, gradients are averaged over all of them first, and all find the same weights. The rule
-    decides for each batch it is called on: where gradients of several batches are accumulated for one step, it
-    decides for each alone. Losses in float16 may lose small gradients here: no scaler has seen them yet.
+    decides for each batch it is called on: in a loop that accumulates the gradients of several batches for one step
+    (the engine does not), it decides for each alone. Losses in float16 may lose small gradients here: no scaler has
+    seen them yet.
 
     Args:
         rule: A solver; or the name of one, as ``"mgda"``; or name and options, as
@@ -156,7 +157,7 @@ class ByGradient(Weighting):
 
     def _newest(self) -> Tensor:
         """The weight that each objective has, float64 on the CPU."""
-        return self.weights[[group[0] for group in self._groups]].double().cpu()
+        return self.weights[[group[0] for group in self._groups]].cpu().double()
 
     def _objectives(self, ledger: Ledger) -> list[Tensor]:
         """Batch means of the rows, or their sums over each path; taught entries that are not finite count as 0."""
@@ -187,9 +188,10 @@ class ByGradient(Weighting):
             products, losses = gramian(both[:, :-1]), both[:, -1]
         else:
             # At a tap each process has samples of its own, so that this is exact there: sums over samples add up.
-            both = shared_mean(torch.cat([gramian(gradients), losses.double()[:, None]], dim=1))
+            products = gramian(gradients)
+            both = shared_mean(torch.cat([products, losses.to(products)[:, None]], dim=1))
             products, losses = both[:, :-1], both[:, -1]
-        both = torch.cat([products, losses.double()[:, None]], dim=1).cpu()
+        both = torch.cat([products, losses.to(products)[:, None]], dim=1).cpu()
         return both[:, :-1], both[:, -1]
 
     def decide(self, products: Tensor, losses: Tensor, at: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ class GradNorm(ByGradient):
         self.restoring = restoring
         self.steps = steps
         self.preference = nn.Parameter(torch.zeros(0))
-        self.register_buffer("first", torch.zeros(0, dtype=torch.float64))
-        self.register_buffer("seen", torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("first", torch.zeros(0))
+        self.register_buffer("seen", torch.zeros(0))
         self._balance: tuple[Tensor, Tensor, Tensor] | None = None
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
@@ -74,8 +74,8 @@ class GradNorm(ByGradient):
         super().bind(rows, spec)
         count, device = len(self._groups), self.preference.device
         self.preference = nn.Parameter(torch.zeros(count, device=device))
-        self.first = torch.zeros(count, dtype=torch.float64, device=device)
-        self.seen = torch.zeros(count, dtype=torch.float64, device=device)
+        self.first = torch.zeros(count, device=device)
+        self.seen = torch.zeros(count, device=device)
         self._balance = None
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
@@ -85,19 +85,18 @@ class GradNorm(ByGradient):
 
     def decide(self, products: Tensor, losses: Tensor, at: Tensor) -> Tensor:
         """The learned weights; what their lengths should be is kept for the penalty."""
-        seen, first = self.seen.cpu(), self.first.cpu()
+        seen, first = self.seen.cpu().double(), self.first.cpu().double()
         count = seen[at]
         known = first[at] + torch.where(count < self.steps, (losses - first[at]) / (count + 1), 0.0)
         first[at], seen[at] = known, (count + 1).clamp(max=self.steps)
         self.first.copy_(first)
         self.seen.copy_(seen)
-        weights = self._weights().detach().double().cpu()[at]
+        weights = self._weights().detach().cpu().double()[at]
         length = norms(products)
         rate = (losses / torch.where(known > 0, known, 1.0)).clamp(min=0)
         rate = rate / rate.mean().clamp(min=1e-30)
         target = (weights * length).mean() * rate**self.restoring
-        device = self.preference.device
-        self._balance = length.to(device), target.to(device), at.to(device)
+        self._balance = length.to(self.preference), target.to(self.preference), at.to(self.preference.device)
         return weights
 
     def penalty(self) -> Tensor | float:
@@ -105,8 +104,7 @@ class GradNorm(ByGradient):
         if self._balance is None:
             return 0.0 * self.preference.sum()
         length, target, at = self._balance
-        gap = (self._weights()[at] * length - target).abs().nan_to_num(posinf=0.0)
-        return gap.sum().to(self.preference.dtype)
+        return (self._weights()[at] * length - target).abs().nan_to_num(posinf=0.0).sum()
 
     def _weights(self) -> Tensor:
         return len(self.preference) * self.preference.softmax(dim=0)

@@ -65,7 +65,10 @@ def gramian(gradients: Tensor) -> Tensor:
     scaled = gradients / torch.where(largest > 0, largest, 1.0)[:, None]
     lost = ~largest.isfinite()
     scaled = torch.where(lost[:, None], 0.0, scaled)
-    products = (scaled @ scaled.T).double() * largest.double()[:, None] * largest.double()
+    products = scaled @ scaled.T
+    if products.device.type == "mps":  # has no float64
+        products, largest, lost = products.cpu(), largest.cpu(), lost.cpu()
+    products = products.double() * largest.double()[:, None] * largest.double()
     return torch.where(lost[:, None] | lost, torch.nan, products)
 
 

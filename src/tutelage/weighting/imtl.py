@@ -74,7 +74,7 @@ class IMTL(ByGradient):
 
     def decide(self, products: Tensor, losses: Tensor, at: Tensor) -> Tensor:
         """IMTL-G of the scaled rows, as weights of the rows themselves."""
-        scale = bounded(self.log_scale, self.bound).detach().double().exp().cpu()[at]
+        scale = bounded(self.log_scale, self.bound).detach().cpu().double().exp()[at]
         return super().decide(products * scale[:, None] * scale, losses * scale, at) * scale
 
     def penalty(self) -> Tensor | float:

@@ -41,12 +41,12 @@ class GradVac(Solver):
             raise InputError(f"GradVac: expected decay in [0, 1]; found {decay}.")
         self.decay = decay
         self.seed = seed
-        self.register_buffer("cosine", torch.zeros(0, 0, dtype=torch.float64))
+        self.register_buffer("cosine", torch.zeros(0, 0))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def bind(self, objectives: int) -> None:
         """Start with running means of 0."""
-        self.cosine = torch.zeros(objectives, objectives, dtype=torch.float64, device=self.step.device)
+        self.cosine = torch.zeros(objectives, objectives, device=self.step.device)
         self.step.zero_()
 
     def forward(self, gramian: Tensor, losses: Tensor | None = None, at: Tensor | None = None) -> Tensor:
