@@ -13,7 +13,8 @@ from .base import Solver
 class Torchjd(Solver):
     """Any weighting of torchjd that looks at inner products alone, such as ``Krum``.
 
-    It is called as that library has it: on inner products in float64, whose mean square length is 1.
+    It is called as that library has it, on inner products in float64. What a weighting that remembers keeps to itself
+    is not saved.
 
     Args:
         name: Of the class, without ``Weighting``: ``"UPGrad"``, ``"Krum"``, ``"PCD"`` …
