@@ -50,6 +50,8 @@ def test_every_solver_can_be_named():
     [
         ({"use": "mgad"}, UnknownName, "there is no weighting 'mgad'; close: mgda"),
         ({"use": "mgda", "normalizer": "l2"}, UnknownName, "close: normaliser"),
+        ({"use": "upgrad", "evry": 2}, UnknownName, "upgrad has no option 'evry'; close: every"),
+        ({"use": "by_gradient", "rule": {"use": "upgrad", "evry": 2}}, UnknownName, "no option 'evry', nor any other"),
         ({"use": "mgda", "normaliser": "l3"}, InputError, "none, l2, loss, loss"),
         ({"use": "mgda", "every": 0}, InputError, "every to be at least 1"),
         ({"use": "by_gradient", "rul": "mgda"}, UnknownName, "close: rule"),

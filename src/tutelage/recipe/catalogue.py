@@ -72,6 +72,9 @@ def solvers() -> dict[str, Callable[..., Any]]:
 def by_gradient(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A weighting written by the name of a solver, written out: its options go to the solver, the others stay.
 
+    Raises:
+        UnknownName: An option that neither of them has.
+
     Example:
         >>> by_gradient({"use": "mgda", "normaliser": "l2", "every": 4})
         {'use': 'by_gradient', 'rule': {'use': 'mgda', 'normaliser': 'l2'}, 'every': 4}
@@ -79,12 +82,17 @@ def by_gradient(spec: Mapping[str, Any]) -> dict[str, Any]:
         {'use': 'trust'}
     """
     from tutelage.weighting import ByGradient
-    from tutelage.weighting.by_gradient import named
+    from tutelage.weighting.by_gradient import named, options
 
-    if named(spec["use"]) is None or _plain(spec["use"]) in map(_plain, names("weighting")):
+    solver = named(spec["use"])
+    if solver is None or _plain(spec["use"]) in map(_plain, names("weighting")):
         return dict(spec)
     known = options_of(ByGradient)
     rule = {key: value for key, value in spec.items() if key not in known}
+    own = [*options(solver), *(key for key in known if key != "rule")]
+    for option in rule:
+        if option not in ("use", *own) and "name" not in own:  # what torchjd takes is its own business
+            raise UnknownName(f"weighting: {spec['use']} has no option {option!r}; {close_names(option, own)}.")
     return {"use": "by_gradient", "rule": rule, **{key: value for key, value in spec.items() if key in known}}
 
 

@@ -224,15 +224,26 @@ def _solver(rule: str | Mapping[str, Any]) -> Solver:
     found = named(name)
     if found is None:
         raise UnknownName(f"by_gradient: there is no rule {name!r}; {close_names(name, rules())}.")
-    known = list(inspect.signature(found).parameters)
+    known = options(found)
     for option in given:
-        if option not in known and "options" not in known:
+        if option not in known and "name" not in known:  # torchjd's own options are its own business
             raise UnknownName(
                 f"by_gradient: rule {name!r} has no option {option!r}"
                 + (f"; {close_names(option, known)}." if known else ", nor any other.")
             )
     made: Solver = found(**given)
     return made
+
+
+def options(solver: type[Solver]) -> list[str]:
+    """What a solver may be given by keyword.
+
+    Example:
+        >>> options(solvers.MGDA), options(solvers.UPGrad)
+        (['normaliser'], [])
+    """
+    several = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [name for name, p in inspect.signature(solver).parameters.items() if p.kind not in several]
 
 
 def rules() -> dict[str, type[Solver]]:
