@@ -181,6 +181,7 @@ class Spec:
         heads: Teacher name -> its classifier, from the vector before it to the logits.
         responses: Paths whose student tap is the model's own output.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
+        labelled: Whether any training sample has a label.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -192,6 +193,7 @@ class Spec:
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
+    labelled: bool = True
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: Tap) -> Shape | tuple[Shape, ...] | None:

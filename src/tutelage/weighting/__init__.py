@@ -4,10 +4,22 @@ from .adaptive import Adaptive
 from .auto import Auto
 from .base import Weighting
 from .calibrate import Calibrate
+from .entropy import Entropy
 from .fixed import Fixed
 from .product import Product
 from .trust import Trust
 from .uncertainty import Uncertainty
 from .warmup import Warmup
 
-__all__ = ["Adaptive", "Auto", "Calibrate", "Fixed", "Product", "Trust", "Uncertainty", "Warmup", "Weighting"]
+__all__ = [
+    "Adaptive",
+    "Auto",
+    "Calibrate",
+    "Entropy",
+    "Fixed",
+    "Product",
+    "Trust",
+    "Uncertainty",
+    "Warmup",
+    "Weighting",
+]

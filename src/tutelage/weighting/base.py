@@ -1,6 +1,6 @@
 """What every weighting has in common: it turns the ledger of a step into one weight per row or per entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -26,6 +26,8 @@ class Weighting(nn.Module):
     """Whether the samples of a row may get different weights."""
     averages: ClassVar[bool] = False
     """Whether, if so, a row whose loss cannot be split among the samples gets one weight, their mean."""
+    needs_labels: ClassVar[bool] = False
+    """Whether the rule has nothing to go by where no training sample has a label."""
     rows: tuple[Row, ...] = ()
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
@@ -37,9 +39,15 @@ class Weighting(nn.Module):
 
         Raises:
             UnknownName: An option names a path or row that does not exist.
-            RecipeError: The rule weighs single samples, and the loss of a path cannot be split among them.
+            RecipeError: The rule weighs single samples, and the loss of a path cannot be split among them; or it
+                needs labels, and no training sample has one.
         """
         self.rows = rows
+        if self.needs_labels and not spec.labelled:
+            raise RecipeError(
+                f"weighting: {type(self).__name__} goes by the labels; expected training samples with one, found none. "
+                "Give labels, or take a rule that needs none, such as auto or entropy."
+            )
         if self.per_sample and not self.averages:
             for path in by_path(rows):
                 if path in spec.batchwise:
@@ -115,6 +123,22 @@ def by_path(rows: Sequence[Row]) -> dict[str, list[int]]:
         if row.teacher is not None:
             members.setdefault(row.path, []).append(k)
     return members
+
+
+def whole(weights: Tensor, rows: Sequence[Row], batchwise: Collection[str]) -> Tensor:
+    """Weights ``[K, B]`` with one weight, their mean, for each row whose loss cannot be split among the samples.
+
+    Example:
+        >>> whole(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), (Row("logits", "a"), Row("whole", "a")), {"whole"})
+        tensor([[1.0000, 0.0000],
+                [0.5000, 0.5000]])
+    """
+    at = [k for k, row in enumerate(rows) if row.teacher is not None and row.path in batchwise]
+    if not at:
+        return weights
+    weights = weights.clone()
+    weights[at] = weights[at].mean(dim=1, keepdim=True).expand_as(weights[at])
+    return weights
 
 
 def silence(weights: Tensor, ledger: Ledger) -> Tensor:

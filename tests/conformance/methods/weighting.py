@@ -6,7 +6,7 @@ from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse, nst
-from tutelage.weighting import Adaptive, Fixed, Trust, Uncertainty
+from tutelage.weighting import Adaptive, Entropy, Fixed, Trust, Uncertainty
 
 
 def numbered(tensors, name):
@@ -58,6 +58,19 @@ def camkd_logits(tensors, options):
         "loss_paper": paper,
         "loss_reference": loss,
         "weights": weights,
+        "kl": ledger.losses,
+    }
+
+
+def ebkd(tensors, options):
+    """The reference's weights sum to K - 1, and its loss divides by K."""
+    ledger, said = soft_targets(tensors, options)
+    rules = [bound(Entropy(published=published), ledger.rows) for published in (True, False)]
+    weights, normalised = (rule(ledger, said) for rule in rules)
+    return {
+        "loss": total(weights, ledger, rules[0]),
+        "loss_weights_normalised": total(normalised, ledger, rules[1]),
+        "weights": weights * len(ledger.rows),
         "kl": ledger.losses,
     }
 
@@ -189,6 +202,7 @@ METHODS = {
     "aver": aver,
     "camkd_logits": camkd_logits,
     "camkd_inter": camkd_inter,
+    "ebkd": ebkd,
     "adaptive_scaler": adaptive_scaler,
     "adaptive_paths": adaptive_paths,
     "uncertainty_weighting": uncertainty_weighting,
