@@ -13,7 +13,7 @@ from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.weighting import Weighting
 
 NEEDED = {"Warmup": {"steps": 3}}  # arguments without a default
-WEIGHS_THE_TASK = {"Uncertainty"}  # says in its docstring that base rows are not 1
+WEIGHS_THE_TASK = {"GLS", "Uncertainty"}  # says in its docstring that base rows are not 1
 PER_SAMPLE = {"Auto", "Entropy", "Trust"}
 NAMES = [name for name in weighting.__all__ if name != "Weighting"]
 ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b"), ("deep", "a"), ("deep", "b")])

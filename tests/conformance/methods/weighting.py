@@ -6,7 +6,7 @@ from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse, nst
-from tutelage.weighting import Adaptive, Entropy, Fixed, Trust, Uncertainty
+from tutelage.weighting import DWA, GLS, Adaptive, Entropy, Fixed, Trust, Uncertainty
 
 
 def numbered(tensors, name):
@@ -198,10 +198,30 @@ def uncertainty_weighting(tensors, options):
     return {"loss": loss, "weights": weights, "grad:log_var": gradient}
 
 
+def dwa(tensors, options):
+    """Every task has a teacher here; an epoch is one batch."""
+    history = tensors["input:loss_history"]
+    rows, weights = tuple(Row(f"path{k}", "big") for k in range(len(history))), []
+    rule = bound(DWA(temperature=options["T"]), rows)
+    for losses in history.t():
+        weights.append(rule(Ledger(rows, losses[:, None]), None)[:, 0])
+        rule.end_epoch()
+    return {"weights": torch.stack(weights)}
+
+
+def gls(tensors, options):
+    losses = tensors["input:losses"]
+    rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(len(losses) - 1)))
+    rule, ledger = bound(GLS(), rows), Ledger(rows, losses[:, None])
+    return {"loss": total(rule(ledger, None), ledger, rule)}
+
+
 METHODS = {
     "aver": aver,
     "camkd_logits": camkd_logits,
     "camkd_inter": camkd_inter,
+    "dwa": dwa,
+    "gls": gls,
     "ebkd": ebkd,
     "adaptive_scaler": adaptive_scaler,
     "adaptive_paths": adaptive_paths,
