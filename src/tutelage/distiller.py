@@ -33,6 +33,7 @@ class Distiller(nn.Module):
         example: A batch for one probe forward, which tells connectors, losses and weightings the shapes they meet.
             Needed only where such a part was built without sizes.
         samples: Size of the training set, one more than the largest index; for losses that remember each sample.
+        labelled: Whether any training sample has a label; weightings that need one are refused otherwise.
         fingerprints: Of data, preprocessing and views; cached teachers compare them.
         compile: Train the student through `torch.compile`. Evaluation, and what is shipped, is the student as it is.
 
@@ -63,6 +64,7 @@ class Distiller(nn.Module):
         weighting: Weighting | None = None,
         example: Batch | None = None,
         samples: int | None = None,
+        labelled: bool = True,
         fingerprints: Mapping[str, str] | None = None,
         compile: bool = False,
     ) -> None:
@@ -89,6 +91,7 @@ class Distiller(nn.Module):
             reads={name: path.student_tap for name, path in paths.items()},
             responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
+            labelled=labelled,
             fingerprints=fingerprints or {},
         )
         self._taps = Taps(student, self.spec.taps[STUDENT], owner=STUDENT)

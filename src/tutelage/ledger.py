@@ -189,6 +189,7 @@ class Spec:
         reads: Path name -> where it reads the student.
         responses: Paths whose student tap is the model's own output.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
+        labelled: Whether any training sample has a label.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -202,6 +203,7 @@ class Spec:
     reads: Mapping[str, Tap] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
+    labelled: bool = True
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: Tap) -> Shape | tuple[Shape, ...] | None:

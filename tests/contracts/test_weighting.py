@@ -1,19 +1,26 @@
 """What every weighting promises, whichever it is."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
 from tutelage import weighting
-from tutelage.errors import UnknownName
+from tutelage.errors import RecipeError, UnknownName
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.weighting import Weighting
 
 NEEDED = {"ByGradient": {"rule": "mgda"}, "Warmup": {"steps": 3}}  # arguments without a default
-WEIGHS_THE_TASK = {"ByGradient", "GradNorm", "IMTL", "Uncertainty"}  # says in its docstring that base rows are not 1
-PER_SAMPLE = {"Auto", "Trust"}
+WEIGHS_THE_TASK = {
+    "ByGradient",
+    "GLS",
+    "GradNorm",
+    "IMTL",
+    "Uncertainty",
+}  # and says so
+PER_SAMPLE = {"Auto", "Entropy", "Trust"}
 MAY_BE_NEGATIVE = {"IMTL": "equal projections on all gradients can take a negative share of one of them"}
 NAMES = [name for name in weighting.__all__ if name != "Weighting"]
 ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b"), ("deep", "a"), ("deep", "b")])
@@ -146,6 +153,15 @@ def test_without_labels_and_without_a_task_loss_weights_stay_finite(name):
     lesson.batch.labelled[:] = False
     lesson.batch.target[:] = -1
     assert rule(Ledger(ledger.rows, losses), lesson).isfinite().all()
+
+
+def test_a_rule_that_needs_labels_is_refused_where_there_are_none(name):
+    rule, unlabelled = getattr(weighting, name)(**NEEDED.get(name, {})), dataclasses.replace(SPEC, labelled=False)
+    if not rule.needs_labels:
+        rule.bind(ROWS, unlabelled)
+        return
+    with pytest.raises(RecipeError, match=f"{name} goes by the labels"):
+        rule.bind(ROWS, unlabelled)
 
 
 def test_a_saved_state_gives_the_same_weights(name):

@@ -113,6 +113,7 @@ class Prepared:
             networks=self.teachers,
             example=self.example,
             samples=int(self.splits.train.index.max()) + 1,
+            labelled=bool(self.splits.train.labelled.any()),
             shape=self.splits.train.shape,
             seed=seed,
             live=self.live,

@@ -165,6 +165,7 @@ class Company:
         networks: The teachers' networks.
         example: A batch for the probe forward.
         samples: One more than the largest index of the training slice.
+        labelled: Whether any sample of the training slice has a label.
         shape: Shape of a picture.
         seed: Of initial weights.
         live: Objects given from Python.
@@ -180,6 +181,7 @@ class Company:
     samples: int
     shape: tuple[int, int, int]
     seed: int
+    labelled: bool = True
     live: Live = field(default_factory=dict)
     allow_import: Sequence[str] = ()
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -226,6 +228,7 @@ class Company:
                 weighting=weighting,
                 example=self.example,
                 samples=self.samples,
+                labelled=self.labelled,
                 fingerprints=self.fingerprints,
                 compile=self.recipe.train.compile,
             )

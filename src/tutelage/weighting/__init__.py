@@ -6,21 +6,29 @@ from .auto import Auto
 from .base import Weighting
 from .by_gradient import ByGradient
 from .calibrate import Calibrate
+from .dwa import DWA
+from .entropy import Entropy
 from .fixed import Fixed
+from .gls import GLS
 from .gradnorm import GradNorm
 from .imtl import IMTL
 from .product import Product
+from .rlw import RLW
 from .trust import Trust
 from .uncertainty import Uncertainty
 from .warmup import Warmup
 
 __all__ = [
     "AEKD",
+    "DWA",
+    "GLS",
     "IMTL",
+    "RLW",
     "Adaptive",
     "Auto",
     "ByGradient",
     "Calibrate",
+    "Entropy",
     "Fixed",
     "GradNorm",
     "Product",

@@ -1,9 +1,10 @@
 """What every weighting has in common: it turns the ledger of a step into one weight per row or per entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from tutelage.errors import InputError, RecipeError, UnknownName, close_names
@@ -26,6 +27,8 @@ class Weighting(nn.Module):
     """Whether the samples of a row may get different weights."""
     averages: ClassVar[bool] = False
     """Whether, if so, a row whose loss cannot be split among the samples gets one weight, their mean."""
+    needs_labels: ClassVar[bool] = False
+    """Whether the rule has nothing to go by where no training sample has a label."""
     rows: tuple[Row, ...] = ()
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
@@ -37,9 +40,15 @@ class Weighting(nn.Module):
 
         Raises:
             UnknownName: An option names a path or row that does not exist.
-            RecipeError: The rule weighs single samples, and the loss of a path cannot be split among them.
+            RecipeError: The rule weighs single samples, and the loss of a path cannot be split among them; or it
+                needs labels, and no training sample has one.
         """
         self.rows = rows
+        if self.needs_labels and not spec.labelled:
+            raise RecipeError(
+                f"weighting: {type(self).__name__} goes by the labels; expected training samples with one, found none. "
+                "Give labels, or take a rule that needs none, such as auto or entropy."
+            )
         if self.per_sample and not self.averages:
             for path in by_path(rows):
                 if path in spec.batchwise:
@@ -121,6 +130,48 @@ def by_path(rows: Sequence[Row]) -> dict[str, list[int]]:
     return members
 
 
+def row_means(ledger: Ledger, *, shared: bool) -> tuple[Tensor, Tensor]:
+    """The batch mean of each row, without gradient: what rules over the values of losses go by.
+
+    Args:
+        ledger: The raw losses.
+        shared: Over the batches of all processes together; then every process has to ask.
+
+    Returns:
+        Means over the entries that are finite, float ``[K]``, and whether a row said anything, bool ``[K]``: a row
+        without a finite entry, or with a mean of 0 (everything masked, no labels), did not.
+
+    Example:
+        >>> row_means(Ledger((Row("base"), Row("logits", "a")), torch.tensor([[1.0, 3.0], [0.0, 0.0]])), shared=False)
+        (tensor([2., 0.]), tensor([ True, False]))
+    """
+    losses = ledger.losses.detach()
+    losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
+    finite = losses.isfinite()
+    # Bounded, so that a sum over a large batch is finite, too.
+    seen = torch.stack([torch.where(finite, losses.clamp(-1e30, 1e30), 0.0).mean(dim=1), finite.to(losses).mean(dim=1)])
+    if shared and dist.is_available() and dist.is_initialized():
+        dist.all_reduce(seen)
+    mean = seen[0] / seen[1].clamp(min=1e-12)
+    return mean, (seen[1] > 0) & (mean != 0)
+
+
+def whole(weights: Tensor, rows: Sequence[Row], batchwise: Collection[str]) -> Tensor:
+    """Weights ``[K, B]`` with one weight, their mean, for each row whose loss cannot be split among the samples.
+
+    Example:
+        >>> whole(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), (Row("logits", "a"), Row("whole", "a")), {"whole"})
+        tensor([[1.0000, 0.0000],
+                [0.5000, 0.5000]])
+    """
+    at = [k for k, row in enumerate(rows) if row.teacher is not None and row.path in batchwise]
+    if not at:
+        return weights
+    weights = weights.clone()
+    weights[at] = weights[at].mean(dim=1, keepdim=True).expand_as(weights[at])
+    return weights
+
+
 def silence(weights: Tensor, ledger: Ledger) -> Tensor:
     """Give weight 0 to entries whose loss is not finite, so that they reach neither a scale nor the sum.
 
@@ -141,6 +192,27 @@ def silence(weights: Tensor, ledger: Ledger) -> Tensor:
     heard = ledger.losses.detach().isfinite()
     heard[[k for k, row in enumerate(ledger.rows) if row.teacher is None]] = True
     return torch.where(heard, weights, 0.0)
+
+
+def shown(weights: Tensor, ledger: Ledger) -> Tensor:
+    """Give weight 1 to rows of the task itself without any finite loss, for rules that weigh the task by its mean.
+
+    Such a row has no mean. Without weight it would be hidden, and the step would look sound.
+
+    Args:
+        weights: ``[K, 1]``.
+        ledger: The raw losses.
+
+    Returns:
+        ``[K, 1]``.
+
+    Example:
+        >>> shown(torch.zeros(1, 1), Ledger((Row("base"),), torch.tensor([[torch.nan]])))
+        tensor([[1.]])
+    """
+    lost = ~ledger.losses.detach().isfinite().any(dim=1, keepdim=True)
+    lost[[k for k, row in enumerate(ledger.rows) if row.teacher is not None]] = False
+    return torch.where(lost, 1.0, weights)
 
 
 def bounded(learned: Tensor, bound: float) -> Tensor:

@@ -6,7 +6,7 @@ from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse, nst
-from tutelage.weighting import Adaptive, Fixed, Trust, Uncertainty
+from tutelage.weighting import DWA, GLS, Adaptive, Entropy, Fixed, Trust, Uncertainty
 
 
 def numbered(tensors, name):
@@ -58,6 +58,19 @@ def camkd_logits(tensors, options):
         "loss_paper": paper,
         "loss_reference": loss,
         "weights": weights,
+        "kl": ledger.losses,
+    }
+
+
+def ebkd(tensors, options):
+    """The reference's weights sum to K - 1, and its loss divides by K."""
+    ledger, said = soft_targets(tensors, options)
+    rules = [bound(Entropy(published=published), ledger.rows) for published in (True, False)]
+    weights, normalised = (rule(ledger, said) for rule in rules)
+    return {
+        "loss": total(weights, ledger, rules[0]),
+        "loss_weights_normalised": total(normalised, ledger, rules[1]),
+        "weights": weights * len(ledger.rows),
         "kl": ledger.losses,
     }
 
@@ -185,10 +198,31 @@ def uncertainty_weighting(tensors, options):
     return {"loss": loss, "weights": weights, "grad:log_var": gradient}
 
 
+def dwa(tensors, options):
+    """Every task has a teacher here; an epoch is one batch."""
+    history = tensors["input:loss_history"]
+    rows, weights = tuple(Row(f"path{k}", "big") for k in range(len(history))), []
+    rule = bound(DWA(temperature=options["T"]), rows)
+    for losses in history.t():
+        weights.append(rule(Ledger(rows, losses[:, None]), None)[:, 0])
+        rule.end_epoch()
+    return {"weights": torch.stack(weights)}
+
+
+def gls(tensors, options):
+    losses = tensors["input:losses"]
+    rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(len(losses) - 1)))
+    rule, ledger = bound(GLS(), rows), Ledger(rows, losses[:, None])
+    return {"loss": total(rule(ledger, None), ledger, rule)}
+
+
 METHODS = {
     "aver": aver,
     "camkd_logits": camkd_logits,
     "camkd_inter": camkd_inter,
+    "dwa": dwa,
+    "gls": gls,
+    "ebkd": ebkd,
     "adaptive_scaler": adaptive_scaler,
     "adaptive_paths": adaptive_paths,
     "uncertainty_weighting": uncertainty_weighting,
