@@ -5,15 +5,18 @@ from .attention import attention as attention
 from .cc import CC as CC
 from .comparative import comparative as comparative
 from .correlation import correlation as correlation
+from .crcd import CRCD as CRCD
 from .crd import CRD as CRD
 from .cwd import cwd as cwd
 from .dist import dist as dist
 from .dkd import dkd as dkd
+from .dpk import DPK as DPK
 from .factor import factor as factor
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
 from .info_nce import info_nce as info_nce
+from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
 from .kl import kl as kl
 from .mgd import MGD as MGD
@@ -39,7 +42,9 @@ from .virtual_teacher import virtual_teacher as virtual_teacher
 
 __all__ = [
     "CC",
+    "CRCD",
     "CRD",
+    "DPK",
     "FT",
     "MGD",
     "OFD",
@@ -58,6 +63,7 @@ __all__ = [
     "fsp",
     "hierarchical_context",
     "info_nce",
+    "irg",
     "kdsvd",
     "kl",
     "mse",

@@ -174,14 +174,7 @@ class CRD(nn.Module):
             student_embed = self._embed(self.student_head, student)
             teacher_embed = self._embed(self.teacher_head, teacher.detach())
             sides = (student_embed, self.teacher_memory), (teacher_embed, self.student_memory)
-            own = [(embed * memory[index].to(embed.dtype)).sum(dim=1) / self.temperature for embed, memory in sides]
-            log_z = self._log_normaliser(sides, own, others, learning)
-            loss = torch.stack(
-                [
-                    self._contrast(embed, memory, others, index, score - shift, shift)
-                    for (embed, memory), score, shift in zip(sides, own, log_z, strict=True)
-                ]
-            )
+            loss = self._compare(sides, index, others, learning)
         if learning:
             self._seen.append((index, student_embed.detach(), teacher_embed.detach()))
         return loss
@@ -213,23 +206,35 @@ class CRD(nn.Module):
             dist.broadcast(self.student_memory, 0)
             dist.broadcast(self.teacher_memory, 0)
 
-    def _log_normaliser(
-        self, sides: Sequence[tuple[Tensor, Tensor]], own: Sequence[Tensor], others: Tensor, learning: bool
-    ) -> Tensor:
-        """Logarithms of the two normalising constants ``[2]``; set by the first batch learned from."""
-        if not self._settled and self.log_z.isnan().any():
+    def _compare(self, sides: Sequence[tuple[Tensor, Tensor]], index: Tensor, others: Tensor, learning: bool) -> Tensor:
+        """Both losses, ``[2, B]``, of embeddings against memories."""
+        own = [(embed * memory[index].to(embed.dtype)).sum(dim=1) / self.temperature for embed, memory in sides]
+        scores: list[Tensor] = []
+        if self._unsettled():
             with torch.no_grad():
-                scores = [
-                    torch.cat([score, self._log_scores(*side, others).flatten()])
-                    for side, score in zip(sides, own, strict=True)
-                ]
-            log_mean = torch.stack([x.logsumexp(dim=0) - math.log(len(x)) for x in scores])
+                far = [self._log_scores(embed, memory, others) for embed, memory in sides]
+                scores = [torch.cat([x[:, None], y], dim=1) for x, y in zip(own, far, strict=True)]
+        log_z = self._log_normaliser(scores, learning).to(own[0].dtype)
+        return torch.stack(
+            [
+                self._contrast(embed, memory, others, index, score - shift, shift)
+                for (embed, memory), score, shift in zip(sides, own, log_z, strict=True)
+            ]
+        )
+
+    def _unsettled(self) -> bool:
+        return not self._settled and bool(self.log_z.isnan().any())
+
+    def _log_normaliser(self, scores: Sequence[Tensor], learning: bool) -> Tensor:
+        """Logarithms of the two normalising constants ``[2]``; set by the scores of the first batch learned from."""
+        if self._unsettled():
+            log_mean = torch.stack([x.detach().flatten().logsumexp(dim=0) - math.log(x.numel()) for x in scores])
             if not learning:
                 return log_mean + math.log(self.samples)
             log_mean = _from_all(log_mean[None]).logsumexp(dim=0) - math.log(_processes())
             self.log_z.copy_(log_mean + math.log(self.samples))
         self._settled = True
-        return self.log_z.to(own[0].dtype)
+        return self.log_z
 
     def _log_scores(self, embed: Tensor, memory: Tensor, others: Tensor) -> Tensor:
         """Scores of each sample with the others', ``[B, K]``."""
