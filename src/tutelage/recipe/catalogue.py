@@ -18,7 +18,7 @@ def names(folder: str) -> dict[str, str]:
 
     Example:
         >>> names("schemes")
-        {'offline': 'offline'}
+        {'offline': 'offline', 'paraphrased': 'paraphrased', 'reused_classifier': 'reused_classifier'}
     """
     module = importlib.import_module(f"tutelage.{folder}")
     return {name.lower(): name for name in module.__all__ if name not in _NOT_PARTS}

@@ -2,5 +2,7 @@
 
 from .base import Cast, Stage
 from .offline import offline
+from .paraphrased import paraphrased
+from .reused_classifier import reused_classifier
 
-__all__ = ["Cast", "Stage", "offline"]
+__all__ = ["Cast", "Stage", "offline", "paraphrased", "reused_classifier"]
