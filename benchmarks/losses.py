@@ -36,11 +36,11 @@ ANSWER, VECTOR, MAP = (CLASSES,), (WIDTH,), (WIDTH, 8, 8)
 STAGES = ((16, 32, 32), (32, 16, 16), (64, 8, 8))
 SAMPLES, NEGATIVES = 50_000, 16_384
 
-# -- formulas, straight down; student and teacher as they come
+# -- formulas, straight down, with one value a sample as every loss of ours: student and teacher as they come
 
 
 def kl(s: Tensor, t: Tensor) -> Tensor:
-    return 16 * F.kl_div((s / 4).log_softmax(1), (t / 4).softmax(1), reduction="batchmean")
+    return 16 * F.kl_div((s / 4).log_softmax(1), (t / 4).softmax(1), reduction="none").sum(1)
 
 
 def dkd(s: Tensor, t: Tensor, *, target: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ def dkd(s: Tensor, t: Tensor, *, target: Tensor) -> Tensor:
         p = (x / 4).softmax(1)
         return torch.stack([(p * own).sum(1), (p * ~own).sum(1)], dim=1)
 
-    right = 16 * F.kl_div(two(s).log(), two(t), reduction="batchmean")
+    right = 16 * F.kl_div(two(s).log(), two(t), reduction="none").sum(1)
     others = [(x / 4 - 1000.0 * own) for x in (s, t)]
-    return right + 8 * 16 * F.kl_div(others[0].log_softmax(1), others[1].softmax(1), reduction="batchmean")
+    return right + 8 * 16 * F.kl_div(others[0].log_softmax(1), others[1].softmax(1), reduction="none").sum(1)
 
 
 def dist(s: Tensor, t: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def dist(s: Tensor, t: Tensor) -> Tensor:
         a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
         return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-8)).mean()
 
-    return 2 - correlation(p, q) - correlation(p.T, q.T)
+    return (2 - correlation(p, q) - correlation(p.T, q.T)).expand(len(s))
 
 
 def comparative(s: Tensor, t: Tensor) -> Tensor:
@@ -85,17 +85,17 @@ def transport(s: Tensor, t: Tensor) -> Tensor:
 
 
 def mse(s: Tensor, t: Tensor) -> Tensor:
-    return F.mse_loss(s, t)
+    return (s - t).pow(2).flatten(1).mean(1)
 
 
 def attention(s: Tensor, t: Tensor) -> Tensor:
     a, b = (F.normalize(x.pow(2).mean(1).flatten(1)) for x in (s, t))
-    return (a - b).pow(2).sum(1).mean()
+    return (a - b).pow(2).sum(1)
 
 
 def similarity(s: Tensor, t: Tensor) -> Tensor:
     a, b = (F.normalize(x.flatten(1) @ x.flatten(1).T) for x in (s, t))
-    return (a - b).pow(2).mean()
+    return (a - b).pow(2).mean(1)
 
 
 def rkd_distance(s: Tensor, t: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def rkd_distance(s: Tensor, t: Tensor) -> Tensor:
         d = (x[:, None] - x[None]).pow(2).sum(2).clamp(min=1e-12).sqrt() * (1 - torch.eye(len(x)))
         return d / d[d > 0].mean()
 
-    return F.smooth_l1_loss(apart(s), apart(t))
+    return F.smooth_l1_loss(apart(s), apart(t), reduction="none").mean(1)
 
 
 def rkd_angle(s: Tensor, t: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def rkd_angle(s: Tensor, t: Tensor) -> Tensor:
         e = F.normalize(x[None] - x[:, None], dim=2)
         return e @ e.mT
 
-    return F.smooth_l1_loss(angles(s), angles(t))
+    return F.smooth_l1_loss(angles(s), angles(t), reduction="none").mean(dim=(1, 2))
 
 
 def pkt(s: Tensor, t: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def pkt(s: Tensor, t: Tensor) -> Tensor:
         return p / p.sum(1, keepdim=True)
 
     p, q = picks(s), picks(t)
-    return (q * ((q + 1e-7) / (p + 1e-7)).log()).sum(1).mean()
+    return (q * ((q + 1e-7) / (p + 1e-7)).log()).sum(1)
 
 
 def correlation(s: Tensor, t: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def correlation(s: Tensor, t: Tensor) -> Tensor:
         x = F.normalize(x)
         return (-0.4 * (x[:, None] - x[None]).pow(2).sum(2)).exp()
 
-    return (kernel(s) - kernel(t)).pow(2).mean()
+    return (kernel(s) - kernel(t)).pow(2).mean(1)
 
 
 def cc(s: Tensor, t: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def cc(s: Tensor, t: Tensor) -> Tensor:
 
 def info_nce(s: Tensor, t: Tensor) -> Tensor:
     scores, own = F.normalize(s) @ F.normalize(t).T / 0.1, torch.arange(len(s))
-    return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+    return (F.cross_entropy(scores, own, reduction="none") + F.cross_entropy(scores.T, own, reduction="none")) / 2
 
 
 def cwd(s: Tensor, t: Tensor) -> Tensor:
@@ -154,25 +154,25 @@ def pairwise(s: Tensor, t: Tensor) -> Tensor:
         x = F.normalize(F.max_pool2d(x, 4).flatten(2))
         return x.mT @ x
 
-    return (cosines(s) - cosines(t)).pow(2).mean()
+    return (cosines(s) - cosines(t)).pow(2).mean(dim=(1, 2))
 
 
 def nst(s: Tensor, t: Tensor) -> Tensor:
     s, t = (F.normalize(x.flatten(2), dim=2) for x in (s, t))
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a[:, :, None] * b[:, None]).sum(3).pow(2).mean()
+        return (a[:, :, None] * b[:, None]).sum(3).pow(2).mean(dim=(1, 2))
 
     return kernel(t, t) + kernel(s, s) - 2 * kernel(s, t)
 
 
 def factor(s: Tensor, t: Tensor) -> Tensor:
-    return (F.normalize(s.flatten(1)) - F.normalize(t.flatten(1))).abs().mean()
+    return (F.normalize(s.flatten(1)) - F.normalize(t.flatten(1))).abs().mean(1)
 
 
 def activation_boundary(s: Tensor, t: Tensor) -> Tensor:
     on, off = (s - 1).pow(2) * ((s <= 1) & (t > 0)), (s + 1).pow(2) * ((s > -1) & (t <= 0))
-    return (on + off).sum() / len(s)
+    return (on + off).flatten(1).sum(1)
 
 
 def fsp(s: tuple[Tensor, ...], t: tuple[Tensor, ...]) -> Tensor:

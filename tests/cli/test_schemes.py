@@ -45,9 +45,9 @@ def test_a_student_keeps_the_connector_and_the_teachers_classifier(run, teacher)
     assert json.loads((folder / "result.json").read_text())["student"]["params"] > alone
 
 
-def test_such_a_student_can_be_evaluated_and_teach(run, tutelage):
+def test_such_a_student_can_be_evaluated_again(run, tutelage):
     _, folder, _ = run(*REUSED)
-    code, out, said = tutelage("evaluate", folder, "--json")
+    code, out, said = tutelage("evaluate", folder, "--data", "digits", "--json")
     assert code == 0, said
     assert json.loads(out)
 
@@ -57,7 +57,7 @@ def test_such_a_student_can_be_evaluated_and_teach(run, tutelage):
     [
         ("scheme={use: reused_classifier, path: other}", "a path 'other'"),
         ("paths.reused.connector=project", "connector: null"),
-        ("paths.reused.student=linear", "in front of its classifier"),
+        ("paths.reused.student=linear", "expected maps (C, H, W)"),
     ],
 )
 def test_what_cannot_be_joined_is_refused_before_anything_is_written(run, assignment, message):

@@ -257,8 +257,7 @@ class CRD(nn.Module):
         rows = memory.index_select(0, others).to(embed.dtype)
         wrong = _Against.apply(embed / self.temperature, rows, log_z + floor)
         constant = (floor - noise) * count if isinstance(floor, float) else (floor - noise).sum()
-        ordered = others.sort().values
-        itself = torch.searchsorted(ordered, index, right=True) - torch.searchsorted(ordered, index)
+        itself = index.new_zeros(self.samples).scatter_add_(0, others, torch.ones_like(others))[index]
         # What it has for itself is taken out again: the sums are over all pairs at once.
         wrong = (wrong - itself * F.softplus(own - own_floor)) * count / (count - itself).clamp(min=1)
         return right + wrong + constant
@@ -277,15 +276,15 @@ class _Against(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, anchors: Tensor, rows: Tensor, shift: Tensor) -> Tensor:
-        scores = torch.addmm(-shift.expand(len(rows)), anchors, rows.T)
-        total: Tensor = F.softplus(scores).sum(dim=1)
+        scores = (rows @ anchors.T).sub_(shift[:, None] if shift.dim() else shift)
+        total: Tensor = F.softplus(scores).sum(dim=0)
         ctx.save_for_backward(scores.sigmoid_(), rows)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         share, rows = ctx.saved_tensors
-        return gradients[0][:, None] * (share @ rows), None, None
+        return gradients[0][:, None] * (share.T @ rows), None, None
 
 
 def _unsettle(loss: CRD, _: Any) -> None:
