@@ -68,6 +68,7 @@ def _on(place: str, *names: str, **options: Any) -> dict[str, Method]:
 
 
 SMOOTHED = "task={use: classification, label_smoothing: 0.1}"
+REUSED = ("scheme={use: reused_classifier, path: taught}", "weighting={scale: {use: fixed, base: 0}}")
 TEMPERATURES = {f"kl_t{t}": Method("answers", {"use": "kl", "temperature": t}) for t in (1, 2, 4, 8)}
 METHODS = {
     "plain": Method(None),
@@ -75,20 +76,20 @@ METHODS = {
     **_on("answers", "virtual_teacher", "kl", "soft_cross_entropy", "dkd", "nkd", "dist", "spherical", "one_vs_all"),
     **_on("answers", "comparative", "transport"),
     **_on("vector", "mse", standardise=True),
-    **_on("vector", "srrl", "PAD", "rkd_distance", "rkd_angle", "pkt", "correlation", "CC", "info_nce", "CRD"),
-    **_on("deepest", "similarity", "cwd", "pairwise", "nst", "factor", "VID", "MGD"),
+    **_on("vector", "srrl", "PAD", "rkd_distance", "rkd_angle", "pkt", "correlation", "CC", "info_nce", "CRD", "CRCD"),
+    **_on("deepest", "similarity", "cwd", "pairwise", "nst", "factor", "VID", "MGD", "DPK"),
+    "FT": Method("deepest", {"use": "ft"}, ("scheme={use: paraphrased, epochs: 3}",)),
+    "reused_classifier": Method("deepest", {"use": "mse"}, REUSED),
     **_on("branch", "activation_boundary", "OFD"),
-    **_on("stages", "fsp", "kdsvd", "hierarchical_context", "ReviewKD"),
+    **_on("stages", "fsp", "kdsvd", "irg", "hierarchical_context", "ReviewKD"),
     **_on("stages", "SemCKD", batch_size=BATCH),
     **_on("each stage", "attention"),
     **TEMPERATURES,
+    "kl_guide": Method("answers", {"use": "kl"}),
 }
-USUAL = tuple(name for name in METHODS if name not in TEMPERATURES)
+USUAL = tuple(name for name in METHODS if name not in TEMPERATURES and name != "kl_guide")
 FULL = ("plain", "kl", "dkd", "nkd", "dist", "mse", "CRD", "pkt", "rkd_distance", "similarity", "attention")
 """Ten losses, and what they are compared with."""
-
-NOT_YET = {"FT"}
-"""Losses that need a stage of training before the student's."""
 
 
 @cache
@@ -159,8 +160,22 @@ def command(name: str, seed: int, given: argparse.Namespace, out: pathlib.Path) 
     store = store_of(name, given)
     kept = ["train.cache=live"] if store is None else [f"data.views={VIEWS}", f"train.cache={store}"]
     kept += [f"paths={json.dumps(paths(name))}"]
+    if name == "kl_guide":
+        kept += [f"paths.taught.loss.temperature={guided(given)}"]
     taught = ["--student", "cifar/resnet8", "--teacher", TEACHERS[TEACHER], "--no-baseline"]
     return ["distill", *taught, *words, *_set(kept)]
+
+
+@cache
+def _guide(words: tuple[str, ...]) -> float:
+    found = json.loads(tutelage(["check", *words, "--json"]))["temperatures"]
+    return float(found["logits"][TEACHER])
+
+
+def guided(given: argparse.Namespace) -> float:
+    """The temperature that `tutelage check` suggests."""
+    words = ("--student", "cifar/resnet8", "--teacher", TEACHERS[TEACHER], *common(given))
+    return _guide((*words, *_set(["paths=[logits]"])))
 
 
 def _set(assignments: list[str]) -> list[str]:
@@ -187,7 +202,7 @@ def measured(out: pathlib.Path, result: dict[str, Any], epochs: int) -> dict[str
     said = load_file(out / "evaluation.safetensors")
     right = np.packbits(said["student/prediction"] == said["target"])
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    steps = [line for line in lines if line["kind"] == "train"]
+    steps = [line for line in lines if line["kind"] == "train" and line["stage"] == "student"]
     speed = statistics.median(line["samples_per_second"] for line in steps)
     return {
         "test": result["student"]["test"],
@@ -291,7 +306,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     given.limit = None if given.full else given.limit
-    usual = ("plain", *TEMPERATURES) if given.temperatures else FULL if given.full else USUAL
+    usual = ("plain", *TEMPERATURES, "kl_guide") if given.temperatures else FULL if given.full else USUAL
     given.methods = given.methods or usual
     if given.table:
         table(given)
