@@ -249,18 +249,18 @@ class CRD(nn.Module):
         count = others.shape[-1]
         own_floor, _ = self._log_noise(index, count)
         floor, noise = self._log_noise(others, count)
-        right = F.softplus(own_floor - own)
+        right: Tensor = F.softplus(own_floor - own)
         if others.dim() > 1:
-            return right + (F.softplus(self._log_scores(embed, memory, others) - log_z - floor) + (floor - noise)).sum(
-                1
-            )
+            wrong = F.softplus(self._log_scores(embed, memory, others) - log_z - floor) + (floor - noise)
+            return right + wrong.sum(dim=1)
         rows = memory.index_select(0, others).to(embed.dtype)
         wrong = _Against.apply(embed / self.temperature, rows, log_z + floor)
         constant = (floor - noise) * count if isinstance(floor, float) else (floor - noise).sum()
         itself = index.new_zeros(self.samples).scatter_add_(0, others, torch.ones_like(others))[index]
         # What it has for itself is taken out again: the sums are over all pairs at once.
         wrong = (wrong - itself * F.softplus(own - own_floor)) * count / (count - itself).clamp(min=1)
-        return right + wrong + constant
+        total: Tensor = right + wrong + constant
+        return total
 
     def _log_noise(self, index: Tensor, count: int) -> tuple[Any, Any]:
         """Of each sample, the logarithms of ``c + EPS`` and of c, its expected number among so many draws."""

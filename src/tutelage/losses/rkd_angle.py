@@ -41,11 +41,11 @@ def rkd_angle(student: Tensor, teacher: Tensor, /, *, normalise: bool = False) -
     same_batch("rkd_angle", student, teacher)
 
     few = student[0].numel() <= 2 * len(student), teacher[0].numel() <= 2 * len(teacher)
-    cosines = [
+    ours, theirs = (
         (_by_directions if short else _by_products)(full(x).flatten(1), normalise)
         for x, short in zip((student, teacher.detach()), few, strict=True)
-    ]
-    return F.smooth_l1_loss(*cosines, reduction="none").sum(dim=(1, 2)) / len(student) ** 2
+    )
+    return F.smooth_l1_loss(ours, theirs, reduction="none").sum(dim=(1, 2)) / len(student) ** 2
 
 
 def _by_directions(x: Tensor, normalise: bool) -> Tensor:
@@ -64,12 +64,12 @@ def _by_products(x: Tensor, normalise: bool) -> Tensor:
     own = inner.diagonal()
     # (x_j - x_i) @ (x_k - x_i), one matrix [j, k] for each anchor i.
     products = (inner - inner[:, :, None] - inner[:, None, :] + own[:, None, None]).to(x.dtype)
-    inverse = _inverse(squared_distances(inner), own).to(x.dtype)
+    inverse = _inverse(squared_distances(inner), own, inner.dtype).to(x.dtype)
     return products * inverse[:, :, None] * inverse[:, None, :]
 
 
-def _inverse(squared: Tensor, own: Tensor) -> Tensor:
-    """One over the distance of each pair; 0 where two samples coincide."""
-    apart = squared > 500 * torch.finfo(torch.float64).eps * (own[:, None] + own)
+def _inverse(squared: Tensor, own: Tensor, precision: torch.dtype = torch.float64) -> Tensor:
+    """One over the distance of each pair; 0 where two samples coincide, as far as the precision tells."""
+    apart = squared > 500 * torch.finfo(precision).eps * (own[:, None] + own)
     found: Tensor = torch.where(apart, torch.where(apart, squared, 1.0).rsqrt(), 0.0)
     return found
