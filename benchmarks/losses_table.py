@@ -69,6 +69,7 @@ def _on(place: str, *names: str, **options: Any) -> dict[str, Method]:
 
 SMOOTHED = "task={use: classification, label_smoothing: 0.1}"
 REUSED = ("scheme={use: reused_classifier, path: taught}", "weighting={scale: {use: fixed, base: 0}}")
+SUBCLASSES = ("scheme={use: subclasses, epochs: 3}",)
 TEMPERATURES = {f"kl_t{t}": Method("answers", {"use": "kl", "temperature": t}) for t in (1, 2, 4, 8)}
 METHODS = {
     "plain": Method(None),
@@ -84,6 +85,7 @@ METHODS = {
     **_on("stages", "fsp", "kdsvd", "irg", "hierarchical_context", "ReviewKD"),
     **_on("stages", "SemCKD", batch_size=BATCH),
     **_on("each stage", "attention"),
+    "subclass_spread": Method("answers", {"use": "kl"}, SUBCLASSES),
     **TEMPERATURES,
     "kl_guide": Method("answers", {"use": "kl"}),
 }

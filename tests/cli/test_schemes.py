@@ -93,3 +93,23 @@ def test_a_scheme_without_its_loss_is_refused(run):
     code, _, said = run("scheme=paraphrased")
     assert code == 2
     assert "the loss ft" in " ".join(said.split())
+
+
+def test_teachers_divide_their_classes_before_they_teach(run, tutelage):
+    path = "paths={parts: {loss: {use: kl, temperature: 4}, student: linear.split, teacher: linear.split}}"
+    code, folder, said = run(path, "scheme={use: subclasses, parts: 3, epochs: 2}")
+    assert code == 0, said
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    stages = {line["stage"]: line["validation"] for line in lines if line["kind"] == "validation"}
+    assert list(stages) == ["teacher-big", "student"]
+    assert stages["teacher-big"] > 0.5  # it goes on from what it knows
+    student = load(folder)
+    assert student.linear.split.out_features == 30
+    assert student.eval()(student.preprocess(torch.rand(2, 1, 8, 8))).shape == (2, 10)
+    assert tutelage("evaluate", folder, "--data", "digits")[0] == 0
+
+
+def test_a_class_needs_two_parts(run):
+    code, _, said = run("scheme={use: subclasses, parts: 1}")
+    assert code == 2
+    assert "at least 2 parts" in " ".join(said.split())

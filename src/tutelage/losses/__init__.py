@@ -36,6 +36,7 @@ from .similarity import similarity as similarity
 from .soft_cross_entropy import soft_cross_entropy as soft_cross_entropy
 from .spherical import spherical as spherical
 from .srrl import srrl as srrl
+from .subclass_spread import subclass_spread as subclass_spread
 from .transport import transport as transport
 from .vid import VID as VID
 from .virtual_teacher import virtual_teacher as virtual_teacher
@@ -78,6 +79,7 @@ __all__ = [
     "soft_cross_entropy",
     "spherical",
     "srrl",
+    "subclass_spread",
     "transport",
     "virtual_teacher",
 ]

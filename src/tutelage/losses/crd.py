@@ -251,8 +251,8 @@ class CRD(nn.Module):
         floor, noise = self._log_noise(others, count)
         right: Tensor = F.softplus(own_floor - own)
         if others.dim() > 1:
-            wrong = F.softplus(self._log_scores(embed, memory, others) - log_z - floor) + (floor - noise)
-            return right + wrong.sum(dim=1)
+            each: Tensor = F.softplus(self._log_scores(embed, memory, others) - log_z - floor) + (floor - noise)
+            return right + each.sum(dim=1)
         rows = memory.index_select(0, others).to(embed.dtype)
         wrong = _Against.apply(embed / self.temperature, rows, log_z + floor)
         constant = (floor - noise) * count if isinstance(floor, float) else (floor - noise).sum()

@@ -110,5 +110,5 @@ def _origin(model: nn.Module, tap: str, shapes: Any, reduction: int, head: nn.Li
         "reduction": reduction,
         "classifier": [head.in_features, head.out_features, head.bias is not None],
     }
-    name = "tutelage.recipe.reused:reused_classifier"
+    name = "tutelage.recipe.changed:reused_classifier"
     return {"library": "factory", "name": name, "arguments": arguments, "weights": None}

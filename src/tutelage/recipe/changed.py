@@ -1,4 +1,4 @@
-"""Build a student with a reused classifier again, from what its folder says."""
+"""Build a student that its scheme has changed again, from what its folder says."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from torch import nn
 from tutelage.connectors import Bottleneck
 from tutelage.models.sources import LIBRARIES
 from tutelage.schemes.reused_classifier import extend
+from tutelage.schemes.subclasses import divide
 
 
 def reused_classifier(
@@ -18,7 +19,7 @@ def reused_classifier(
     reduction: int,
     classifier: tuple[int, int, bool],
 ) -> nn.Module:
-    """The student with connector and classifier, and fresh weights.
+    """The student with a connector and the teacher's classifier, and fresh weights.
 
     Args:
         student: Its library, name and arguments.
@@ -31,3 +32,14 @@ def reused_classifier(
     width, classes, bias = classifier
     between = Bottleneck(student=shapes[0], teacher=shapes[1], reduction=reduction)
     return extend(model, tap, between, nn.Linear(width, classes, bias=bias))
+
+
+def subclasses(*, student: Mapping[str, Any], parts: int) -> nn.Module:
+    """The student with a divided classifier, and fresh weights.
+
+    Args:
+        student: Its library, name and arguments.
+        parts: Subclasses of each class.
+    """
+    model = LIBRARIES[student["library"]].build(student["name"], student["arguments"])
+    return divide(model, parts)[0]
