@@ -55,7 +55,7 @@ class Method:
     """What teaches the student: a loss with its options, where it reads, and more for the command line.
 
     `place` is None for training without a teacher. "branch" is the last normalisation of the deepest stage, "stages"
-    one path that reads all stages, "each stage" one path a stage.
+    one path that reads all stages, "each stage" one path a stage, "parts" the subclasses of divided classifiers.
     """
 
     place: str | None
@@ -79,17 +79,18 @@ METHODS = {
     **_on("vector", "mse", standardise=True),
     **_on("vector", "srrl", "PAD", "rkd_distance", "rkd_angle", "pkt", "correlation", "CC", "info_nce", "CRD", "CRCD"),
     **_on("deepest", "similarity", "cwd", "pairwise", "nst", "factor", "VID", "MGD", "DPK"),
-    "FT": Method("deepest", {"use": "ft"}, ("scheme={use: paraphrased, epochs: 3}",)),
+    "FT": Method("deepest", {"use": "ft"}, ("scheme={use: paraphrased, epochs: 2}",)),
     "reused_classifier": Method("deepest", {"use": "mse"}, REUSED),
     **_on("branch", "activation_boundary", "OFD"),
     **_on("stages", "fsp", "kdsvd", "irg", "hierarchical_context", "ReviewKD"),
     **_on("stages", "SemCKD", batch_size=BATCH),
     **_on("each stage", "attention"),
-    "subclass_spread": Method("answers", {"use": "kl"}, SUBCLASSES),
+    "subclass_spread": Method("parts", {"use": "kl"}, SUBCLASSES),
     **TEMPERATURES,
     "kl_guide": Method("answers", {"use": "kl"}),
 }
-USUAL = tuple(name for name in METHODS if name not in TEMPERATURES and name != "kl_guide")
+USUAL = tuple(name for name in METHODS if name not in (*TEMPERATURES, "kl_guide", "subclass_spread"))
+"""Without the temperatures, and without the one that trains the teacher anew, which takes minutes: name it."""
 FULL = ("plain", "kl", "dkd", "nkd", "dist", "mse", "CRD", "pkt", "rkd_distance", "similarity", "attention")
 """Ten losses, and what they are compared with."""
 
@@ -112,6 +113,7 @@ def taps() -> dict[str, tuple[list[str], list[str]]]:
         "vector": ([vector.student], [vector.teacher]),
         "deepest": ([last.student], [last.teacher]),
         "branch": ([branches[0]], [branches[1]]),
+        "parts": (["linear.split"], ["linear.split"]),
         "stages": all_stages,
         "each stage": all_stages,
     }
@@ -132,7 +134,7 @@ def paths(name: str) -> dict[str, Any]:
 def store_of(name: str, given: argparse.Namespace) -> pathlib.Path | None:
     """Where the teacher's answers for a method are; None where it is asked live."""
     kind = _kind(name)
-    live = kind == "stages" and (given.limit is None or given.limit > 2 * SHORT)
+    live = METHODS[name].place == "parts" or (kind == "stages" and (given.limit is None or given.limit > 2 * SHORT))
     return None if live else given.store / f"{kind}-{given.limit or 'all'}"
 
 

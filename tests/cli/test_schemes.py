@@ -97,8 +97,9 @@ def test_a_scheme_without_its_loss_is_refused(run):
 
 def test_teachers_divide_their_classes_before_they_teach(run, tutelage):
     path = "paths={parts: {loss: {use: kl, temperature: 4}, student: linear.split, teacher: linear.split}}"
-    code, folder, said = run(path, "scheme={use: subclasses, parts: 3, epochs: 2}")
+    code, folder, said = run(path, "scheme={use: subclasses, parts: 3, epochs: 2}", "train.epochs=5")
     assert code == 0, said
+    assert "asked live" in said
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     stages = {line["stage"]: line["validation"] for line in lines if line["kind"] == "validation"}
     assert list(stages) == ["teacher-big", "student"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import nn
 
@@ -77,3 +77,18 @@ class Cast(Protocol):
 
 Scheme = Callable[..., Iterator[Stage]]
 """A generator function ``(cast, *, options) -> stages``; code after a ``yield`` sees a trained pupil."""
+
+S = TypeVar("S", bound=Scheme)
+
+
+def asks_live(scheme: S) -> S:
+    """Mark a scheme that changes its teachers, so that answers on disk are of no use to it.
+
+    Example:
+        >>> @asks_live
+        ... def alone(cast): ...
+        >>> alone.asks_live
+        True
+    """
+    scheme.asks_live = True  # type: ignore[attr-defined]
+    return scheme

@@ -15,9 +15,10 @@ from tutelage.taps import classifier, inner
 from tutelage.teachers import Frozen
 from tutelage.weighting import Fixed
 
-from .base import Cast, Stage
+from .base import Cast, Stage, asks_live
 
 
+@asks_live
 def subclasses(cast: Cast, *, parts: int = 5, spread: float = 0.1, epochs: int | None = None) -> Iterator[Stage]:
     """Every teacher's classifier is divided into subclasses and trained on; the student gets as many, and learns them.
 
@@ -33,7 +34,7 @@ def subclasses(cast: Cast, *, parts: int = 5, spread: float = 0.1, epochs: int |
     `losses.subclass_spread`. The student is shipped with its divided classifier, and answers with logits of classes.
 
     Args:
-        cast: The models. Teachers are asked live.
+        cast: The models. Teachers are asked live, whatever `train.cache` says.
         parts: Subclasses of each class, at least 2.
         spread: Weight of `losses.subclass_spread`, 0 or more.
         epochs: Of each teacher; None: as many as the student's.
