@@ -1,6 +1,7 @@
 """Schemes of more than one stage, or with another student than the recipe's, through the command line."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -114,3 +115,17 @@ def test_a_class_needs_two_parts(run):
     code, _, said = run("scheme={use: subclasses, parts: 1}")
     assert code == 2
     assert "at least 2 parts" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("lost", ["student", "paraphraser-factor-big"])
+def test_a_run_of_two_stages_goes_on_where_it_was(run, tutelage, lost):
+    _, folder, _ = run(FACTOR, "scheme={use: paraphrased, epochs: 2}")
+    before = json.loads((folder / "result.json").read_text())["student"]
+    (folder / "result.json").unlink()
+    for stage in {lost, "student"}:
+        shutil.rmtree(folder / "checkpoints" / "stages" / stage)
+    for file in ("last.ckpt", "best.ckpt"):
+        (folder / "checkpoints" / file).unlink()
+    code, _, said = tutelage("distill", "--resume", "--out", folder)
+    assert code == 0, said
+    assert json.loads((folder / "result.json").read_text())["student"] == before
