@@ -93,31 +93,32 @@ class CRCD(CRD):
         log_z = self._log_normaliser([torch.cat([own[..., None], far], dim=2) for own, far in relations], learning)
         floor, noise = self._log_noise(index, others.shape[-1])
         count = others.shape[-1]
-        heard = (others.expand(len(index), count) != index[:, None]).to(sides[0][0].dtype)
+        heard = (others != index[:, None]).to(sides[0][0].dtype)
         share = heard * (count / heard.sum(dim=1, keepdim=True).clamp(min=1))
         anchors = 1 - torch.eye(len(index), dtype=share.dtype, device=share.device)
         found = []
         for (own, far), shift in zip(relations, log_z, strict=True):
             right = F.softplus(floor - (own - shift))
-            wrong = (F.softplus(far - (shift + floor)) * share[:, None]).sum(dim=2) + (floor - noise) * count
+            wrong = torch.einsum("bak,bk->ba", F.softplus(far - (shift + floor)), share) + (floor - noise) * count
             found.append(((right + wrong) * anchors).sum(dim=1) / max(len(index) - 1, 1))
         return torch.stack(found)
 
     def _relations(self, embed: Tensor, memory: Tensor, index: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines over the temperature: of the own row ``[B, A]``, of each other ``[B, A, K]``; A anchors."""
         anchors = memory[index].to(embed.dtype)
-        rows = memory[others].to(embed.dtype)
-        rows = rows.expand(len(index), *rows.shape[-2:])
+        rows = memory.index_select(0, others).to(embed.dtype)
         long = anchors.square().sum(dim=1)
         to_anchor, between = embed @ anchors.T, anchors @ anchors.T
         towards = _inverse(embed.square().sum(dim=1)[:, None] - 2 * to_anchor + long)
-        from_anchor = torch.einsum("ad,bkd->bak", anchors, rows)
-        lengths = _inverse(rows.square().sum(dim=2)[:, None] - 2 * from_anchor + long[None, :, None])
-        said = torch.einsum("bd,bkd->bk", embed, rows)
-        far = (said[:, None] - to_anchor[:, :, None] - from_anchor + long[None, :, None]) * towards[..., None] * lengths
+        from_anchor = anchors @ rows.T
+        lengths = _inverse(rows.square().sum(dim=1) - 2 * from_anchor + long[:, None]) / self.temperature
+        said = embed @ rows.T
+        # (embed - anchor) @ (row - anchor), for each sample, anchor and row, over both lengths.
+        far = said[:, None] + (long[:, None] - from_anchor) - to_anchor[..., None]
+        far = far * towards[..., None] * lengths
         own = (embed * anchors).sum(dim=1)[:, None] - to_anchor - between + long
         own = own * towards * _inverse(long[:, None] - 2 * between + long)
-        return own / self.temperature, far / self.temperature
+        return own / self.temperature, far
 
 
 def _inverse(squared: Tensor) -> Tensor:
