@@ -75,11 +75,18 @@ class Distiller(nn.Module):
         self.task = task
         self.weighting = Auto() if weighting is None else weighting
         self.rows = self._rows()
+        if compile and self.weighting.taps():
+            raise RecipeError(
+                f"weighting: gradients at {', '.join(map(repr, self.weighting.taps()))} cannot be had from a compiled "
+                "student. Train without compile, or take gradients with respect to parameters."
+            )
         self.spec = Spec(
             call=task.call,
             taps=self._tap_names(),
             samples=samples,
             classes=task.classes,
+            student=student,
+            reads={name: path.student_tap for name, path in paths.items()},
             responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             fingerprints=fingerprints or {},
@@ -114,7 +121,8 @@ class Distiller(nn.Module):
             for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads).items():
                 losses.append(loss)
                 adapted[Row(name, teacher).name] = seen
-        ledger = Ledger(self.rows, torch.stack([loss.float() for loss in losses]))
+        losses = [loss.float() for loss in losses]
+        ledger = Ledger(self.rows, torch.stack(losses), tuple(losses))
         lesson = Lesson(batch, student, teachers, adapted)
         weights = self.weighting(ledger, lesson)
         # A row that is switched off must not reach the student even where its loss is not finite.
@@ -162,6 +170,7 @@ class Distiller(nn.Module):
 
     def _tap_names(self) -> dict[str, tuple[str, ...]]:
         names: dict[str, dict[str, None]] = {STUDENT: {}, **{teacher: {} for teacher in self.teachers}}
+        names[STUDENT] |= dict.fromkeys(self.weighting.taps())
         for path in self._all_paths():
             names[STUDENT] |= dict.fromkeys(tap_names(path.student_tap))
             for row in path.rows("", self.teachers):

@@ -95,10 +95,16 @@ class Ledger:
     Args:
         rows: The K rows, in a fixed order; the task's own rows come first.
         losses: Raw losses with gradient, ``[K, B]``.
+        each: The same rows one by one, where they are known: a gradient of one does not pass through the others.
     """
 
     rows: tuple[Row, ...]
     losses: Tensor
+    each: tuple[Tensor, ...] = ()
+
+    def row(self, k: int) -> Tensor:
+        """Row k alone, ``[B]``: for rules that differentiate the rows one by one."""
+        return self.each[k] if self.each else self.losses[k]
 
     def softmax(self, scores: Tensor, *, within: str = "path") -> Tensor:
         """Weights from scores, normalised over the rows that compete.
@@ -179,6 +185,8 @@ class Spec:
         samples: Size of the training set, one more than the largest index; None if unknown.
         classes: Names of the classes; empty if the task has none.
         heads: Teacher name -> its classifier, from the vector before it to the logits.
+        student: The model that is trained; its parameters are for rules over gradients.
+        reads: Path name -> where it reads the student.
         responses: Paths whose student tap is the model's own output.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         fingerprints: Of the data, the preprocessing and the views.
@@ -190,6 +198,8 @@ class Spec:
     samples: int | None = None
     classes: tuple[str, ...] = ()
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    student: nn.Module | None = None
+    reads: Mapping[str, Tap] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
     fingerprints: Mapping[str, str] = field(default_factory=dict)

@@ -102,3 +102,11 @@ def test_the_figures_follow_the_page_into_the_dark(browser, tmp_path):
     theme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", theme)
     _wait(browser, f"{ink} !== {light!r}")
+
+
+def test_a_bench_and_weights_by_class_are_drawn(browser, tmp_path):
+    _open(browser, report.write_bench(FOLDERS["write_board"](tmp_path / "bench")))
+    _check(browser, plots=3)
+    run = FOLDERS["add_by_class"](FOLDERS["write_run"](tmp_path / "a"))
+    _open(browser, report.write([run]))
+    _check(browser, plots=9)

@@ -44,7 +44,7 @@ def refused(tutelage, teacher, tmp_path):
         (["--set", "weighting.scale={use: fixed, logts: 2}"], {}, "logts.*close: logits"),
         (["--set", "train.epohcs=3"], {}, "train: there is no key 'epohcs'; close: epochs"),
         (["--set", "trian.epochs=3"], {}, "there is no key 'trian'; close: train"),
-        (["--set", "paths=[logitz]"], {}, "there is no short name 'logitz'; close: logits"),
+        (["--set", "paths=[logitz]"], {}, "there is no short name and no loss 'logitz'; close: logits"),
         (["--set", "data.batch_size=100000"], {}, "expected at least one full batch"),
         (["--set", "nonsense"], {}, "expected key.sub=value"),
         (["--set", "paths={logits: {loss: {use: kl, temperature: -1}}}"], {}, "path 'logits'.*temperature > 0"),

@@ -18,7 +18,7 @@ from tutelage.errors import Interrupted
 from tutelage.losses import CRD, kl
 from tutelage.schemes import Stage
 from tutelage.tasks import Classification
-from tutelage.weighting import Adaptive, Auto, Fixed, Product, Trust
+from tutelage.weighting import IMTL, Adaptive, Auto, ByGradient, Fixed, GradNorm, Product, Trust
 
 DIGITS = open_data("digits", limit=320)
 
@@ -82,7 +82,31 @@ def test_training_lowers_the_loss_and_keeps_the_best_epoch(tmp_path):
 
 @pytest.mark.parametrize("after", [1, 4, 5, 7])
 def test_a_run_stopped_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_path, monkeypatch, after):
-    _, whole = train(tmp_path / "whole", ema=0.9)
+    whole, resumed = whole_and_resumed(tmp_path, monkeypatch, after, stage)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert (tmp_path / "cut" / "metrics.jsonl").read_text().count("\n") == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_text().count("\n")
+    by_class = {name: lines_of("by_class", tmp_path / name) for name in ("cut", "whole")}
+    assert len(by_class["whole"]) == 3
+    assert by_class["cut"] == by_class["whole"]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [lambda: ByGradient("pcgrad"), lambda: ByGradient("gradvac", every=2), lambda: IMTL(every=3), GradNorm],
+    ids=["PCGrad", "GradVac", "IMTL", "GradNorm"],
+)
+def test_rules_over_gradients_remember_where_they_were(tmp_path, monkeypatch, build):
+    whole, resumed = whole_and_resumed(tmp_path, monkeypatch, 5, lambda: stage(build(), {"logits": Path(kl)}))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def whole_and_resumed(tmp_path, monkeypatch, after, build):
+    """What a run ends with, and the same run stopped on the way."""
+    _, whole = train(tmp_path / "whole", build(), ema=0.9)
     leave = Checkpoints._leave
     seen = []
 
@@ -93,14 +117,15 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_pa
 
     monkeypatch.setattr(Checkpoints, "_leave", leave_early)
     with pytest.raises(Interrupted):
-        train(tmp_path / "cut", ema=0.9)
+        train(tmp_path / "cut", build(), ema=0.9)
     monkeypatch.undo()
-    _, resumed = train(tmp_path / "cut", ema=0.9)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-    assert (tmp_path / "cut" / "metrics.jsonl").read_text().count("\n") == (
-        tmp_path / "whole" / "metrics.jsonl"
-    ).read_text().count("\n")
+    _, resumed = train(tmp_path / "cut", build(), ema=0.9)
+    return whole, resumed
+
+
+def lines_of(kind: str, folder: pathlib.Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
 
 
 def test_a_finished_stage_is_loaded_not_trained_again(tmp_path, monkeypatch):

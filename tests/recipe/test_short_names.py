@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from tutelage.distiller import Distiller
+from tutelage.losses import attention, fsp, kl, srrl
 from tutelage.models import find
-from tutelage.recipe import schema
+from tutelage.recipe import catalogue, schema
 from tutelage.recipe.build import build_path
+from tutelage.recipe.places import place_of
 from tutelage.recipe.wires import SHORT, resolve, survey_all
 from tutelage.tasks import Classification
 from tutelage.teachers import Frozen
@@ -44,3 +46,29 @@ def test_every_short_name_gives_a_finite_loss_between_any_two_kinds_of_model(mod
     found = {row.path for row in step.ledger.rows}
     assert all(any(name.startswith(short) for name in found) for short in SHORT)
     assert step.ledger.losses.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Two nets of the CIFAR shape, and where they can be read."""
+    task = Classification(CLASSES)
+    made = {role: find(f"cifar/{net}", num_classes=CLASSES) for role, net in (("student", "resnet8"), ("big", "vgg8"))}
+    batch = task.unpack((torch.rand(2, 3, 32, 32), torch.tensor([0, 1])))
+    return survey_all(made, task, batch)
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue.names("losses") if name not in SHORT])
+def test_every_loss_has_a_place_when_it_is_named_alone(small, name):
+    given = {"data": "digits", "student": "s", "teachers": {"big": "t"}, "paths": [name]}
+    recipe, table = resolve(schema.parse(given), small)
+    assert [spec.loss.use for spec in recipe.paths.values()] == [name]
+    assert {row["teacher_name"] for row in table} == {"big"}
+    resolved = schema.parse({**given, "paths": {k: v.model_dump() for k, v in recipe.paths.items()}})
+    assert resolved.paths == recipe.paths
+
+
+def test_a_loss_that_no_table_knows_stands_where_it_is_accepted():
+    assert place_of("mine", kl) == "answers"
+    assert place_of("mine", attention) == "deepest"
+    assert place_of("mine", fsp) == "stages"
+    assert place_of("mine", srrl) == "vector"

@@ -42,6 +42,53 @@ def write_run(
     return folder
 
 
+def add_by_class(folder: pathlib.Path, classes: int = len(CLASSES)) -> pathlib.Path:
+    """What a run adds whose weighting looks at single samples: `wide` is heard for the last class alone."""
+    with (folder / "metrics.jsonl").open("a") as file:
+        for epoch in (1, 2):
+            rows = {"logits/big": [0.5] * classes, "layer3/big": [0.25] * classes, "base": [1.0] * classes}
+            rows["logits/wide"] = [0.0] * (classes - 1) + [0.9]
+            rows["logits/wide"][0] = None  # no sample of the first class was seen in that epoch
+            line = {"kind": "by_class", "stage": "student", "seed": 0, "step": 50 * epoch, "epoch": epoch}
+            file.write(json.dumps({**line, "weights": rows, "samples": [0, *[10 * epoch] * (classes - 1)]}) + "\n")
+    return folder
+
+
+def write_board(folder: pathlib.Path, *, seeds: int = 3, left_out: bool = True) -> pathlib.Path:
+    """Writes the folder of a small bench: three methods, one of them refused, and what each part brings."""
+    deltas = {"auto": (0.031, 0.02, 0.042, "better"), "kd": (0.001, -0.01, 0.012, "not resolved"), "plain": None}
+    rows = []
+    for method, told in deltas.items():
+        against = {} if told is None else {"plain": dict(zip(("delta", "verdict"), (told[0], told[3]), strict=True))}
+        for compared in against.values():
+            compared |= {"interval": [told[1], told[2]], "seeds": list(range(seeds))}
+        weights = {"teachers": {"big": 0.6, "<wide>": 0.4}, "paths": {"logits": 4.0}} if told else {}
+        rows.append(
+            {"method": method, "seeds": list(range(seeds)), "test": 0.8 + (told[0] if told else 0.0)}
+            | {"spread": 0.004 if seeds > 1 else None, "validation": 0.81, "seconds": 75.0, "against": against}
+            | {"teachers": {}, "paths": {}, **weights}
+        )
+        write_run(folder / "runs" / f"{method}-seed0")
+    parts = [
+        {"kind": "teacher", "name": "<wide>", "method": "auto without teacher <wide>", "seeds": [0]}
+        | {"delta": -0.02, "interval": [-0.03, -0.01], "verdict": "harms"},
+        {"kind": "path", "name": "pooled", "method": "auto without path pooled", "seeds": [0]}
+        | {"delta": 0.001, "interval": [-0.01, 0.012], "verdict": "not resolved"},
+    ]
+    content = {
+        "schema": 1, "task": "classification", "metric": "accuracy", "higher_is_better": True, "finished": True,
+        "runs_done": 9, "runs": 9, "seeds": list(range(seeds)), "against": "plain", "leaderboard": rows,
+        "leave_one_out": parts if left_out else [], "whole": "auto" if left_out else None,
+        "refused": {"FT": "it expects a trained <paraphraser>"},
+        "teachers": {"big": {"validation": 0.93}, "<wide>": {"validation": 0.2}},
+        "data": {"guess": "photos: 6 classes", "fingerprint": "3f9a61" * 8},
+        "command": "tutelage bench --methods auto,kd", "versions": {"torch": "2.14.1"}, "hardware": {"cores": 2},
+        "folders": {method: [f"runs/{method}-seed{seed}" for seed in range(seeds)] for method in deltas},
+    }  # fmt: skip
+    write_json(folder / "bench.json", content)
+    return folder
+
+
 def write_json(file: pathlib.Path, content: dict) -> None:
     file.write_text(json.dumps(content))
 

@@ -553,3 +553,16 @@ def test_auto_counts_several_teachers_of_a_path_once():
 def test_auto_does_not_blow_up_a_teacher_that_says_next_to_nothing():
     rule = bound(Auto(), ROWS[:2], responses=frozenset({"logits"}))
     assert_close(rule(ledger(2, 1e-4), lesson(teachers={"a": RIGHT}))[1], torch.full((3,), 16.0))
+
+
+def test_teachers_of_the_default_share_equally_or_each_has_the_whole():
+    rows = (Row("base"), Row("logits", "a"), Row("logits", "b"))
+    book = ledger(2.0, 1.0, 4.0, rows=rows)
+    weights = {}
+    for share in ("equal", "whole"):
+        rule = bound(Auto(share=share), rows, responses=frozenset({"logits"}))
+        weights[share] = rule(book, lesson()).mean(dim=1)
+    assert_close(weights["equal"], torch.tensor([1.0, 4.0, 1.0]))  # 4 * 2 / 1 and 4 * 2 / 4, shared by two
+    assert_close(weights["whole"][1:], 2 * weights["equal"][1:])
+    with pytest.raises(InputError, match="'half'"):
+        Auto(share="half")

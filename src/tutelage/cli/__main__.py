@@ -124,6 +124,72 @@ def distill(
 
 
 @app.command()
+def bench(
+    recipe: RecipeFile = None,
+    *,
+    out: Annotated[str, typer.Option("--out", help="The folder of the results, which is made, or goes on.")],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="Methods, separated by commas: plain, label_smoothing, or PATHS/WEIGHTING@TEACHERS with parts left "
+            "out: kd, auto, equal, dist, kl+attention/adaptive, auto@big; or names under `methods:` in the recipe. "
+            "[default: those of the recipe, else plain,kd,auto]",
+            show_default=False,
+        ),
+    ] = None,
+    student: Student = None,
+    teacher: Teachers = None,
+    data: Data = None,
+    task: Task = None,
+    set: Set = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="How many seeds. [default: 3]", show_default=False)
+    ] = None,
+    against: Annotated[str, typer.Option("--against", help="A method that all are compared with.")] = "plain",
+    leave_one_out: Annotated[
+        bool,
+        typer.Option("--leave-one-out", help="Also the first method without each teacher and without each path."),
+    ] = False,
+    skip_refused: Annotated[
+        bool, typer.Option("--skip-refused", help="Go on without methods that cannot be built.")
+    ] = False,
+    budget: Annotated[
+        float | None, typer.Option("--budget", help="Longest time in hours, by the estimate.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out was asked for.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build all methods, estimate, train nothing.")] = False,
+    force: Force = False,
+    allow_import: AllowImport = None,
+    json: Json = False,
+) -> None:
+    """Equal-budget leaderboard of methods on your data; what is finished is not run again."""
+    from .bench import bench as command
+
+    found = command(
+        recipe,
+        student=student,
+        teachers=teacher or (),
+        data=data,
+        out=out,
+        methods=[name.strip() for name in (methods or "").split(",") if name.strip()],
+        seeds=seeds,
+        against=against,
+        leave_one_out=leave_one_out,
+        skip_refused=skip_refused,
+        budget=budget,
+        assignments=set or (),
+        resume=resume,
+        dry_run=dry_run,
+        force=force,
+        allow_import=allow_import or (),
+        **_keys(task, None, False),
+    )
+    if json:
+        _print(found)
+
+
+@app.command()
 def train(
     recipe: RecipeFile = None,
     *,
@@ -345,6 +411,25 @@ def report(
         _print({"file": str(file)})
     else:
         typer.echo(file)
+
+
+@app.command()
+def cite(
+    source: Annotated[str, typer.Argument(help="A recipe, a run folder, or a folder of `tutelage bench`.")],
+    json: Json = False,
+) -> None:
+    """BibTeX of the methods that were used."""
+    from .cite import cite as command
+
+    found = command(source)
+    if json:
+        _print(found)
+        return
+    for entry in found["entries"]:
+        typer.echo(f"% {', '.join(entry['parts'])}\n{entry['bibtex']}\n")
+    typer.echo(found["software"])
+    for part in found["unknown"]:
+        typer.echo(f"no reference is known for {part}, which is not of this library", err=True)
 
 
 @app.command("list")

@@ -164,7 +164,7 @@ def fill(prepared: Prepared, tell: Callable[[str], None]) -> Prepared:
     if prepared.store is None:
         return prepared
     began = time.perf_counter()
-    records = _ready(prepared, prepared.store)
+    records = ready(prepared, prepared.store)
     if records is None:
         with _Bar() as bar:
             records = write(request(prepared, prepared.store), say=tell, progress=bar)
@@ -237,7 +237,7 @@ def _taps(prepared: Prepared) -> dict[str, tuple[str, ...]]:
     return {name: tuple(tap for tap in taps if tap) for name, taps in found.items()}
 
 
-def _ready(prepared: Prepared, folder: pathlib.Path) -> dict[str, Record] | None:
+def ready(prepared: Prepared, folder: pathlib.Path) -> dict[str, Record] | None:
     """What a store given by the user holds of all teachers, however it was kept; None if something is missing."""
     if prepared.recipe.train.cache == "auto":
         return None

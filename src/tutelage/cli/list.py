@@ -30,8 +30,9 @@ def list(kind: str) -> dict[str, str]:
         return data.names()
     folder = "weighting" if kind == "weightings" else kind
     module = importlib.import_module(f"tutelage.{folder}")
+    parts = {name: getattr(module, attribute) for name, attribute in catalogue.names(folder).items()}
+    if kind == "weightings":
+        parts |= catalogue.solvers()
     return {
-        name: (getattr(module, attribute).__doc__ or "").strip().partition("\n")[0]
-        for name, attribute in catalogue.names(folder).items()
-        if name not in ("chain",)
+        name: (part.__doc__ or "").strip().partition("\n")[0] for name, part in parts.items() if name not in ("chain",)
     }

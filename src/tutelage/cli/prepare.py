@@ -134,6 +134,11 @@ class Prepared:
             "views": str(self.recipe.data.views or 0) if augment is not None else "0",
         }
 
+    def first_stage(self) -> Stage:
+        """The first stage, built anew and never compiled: taps, connectors, losses, weights. It may be thrown away."""
+        plain = self.recipe.model_copy(update={"train": dataclasses.replace(self.recipe.train, compile=False)})
+        return next(iter(self.scheme(dataclasses.replace(self, recipe=plain).cast(self.recipe.train.seed))))
+
     def scheme(self, cast: Cast) -> Iterator[Stage]:
         """The stages of the recipe's scheme."""
         made = catalogue.made("schemes", self.recipe.scheme.as_dict(), allow_import=self.allow_import, where="scheme")
@@ -221,8 +226,7 @@ def prepare(
     for role, network in {"student": student, **teachers}.items():
         _say_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
-    two: dict[str, Any] = {k: v[:2] for k, v in example.__dict__.items() if isinstance(v, torch.Tensor)}
-    small = dataclasses.replace(example, **two)
+    small = _two(example)
     recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, small))
 
     def selection() -> Any:
@@ -230,12 +234,47 @@ def prepare(
 
     examined = examine(teachers, task, selection, force=force, records=_heard(recipe, splits, teachers))
     prepared = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
-    plain = recipe.model_copy(update={"train": dataclasses.replace(recipe.train, compile=False)})  # for two samples
-    cast = dataclasses.replace(prepared, recipe=plain).cast(recipe.train.seed)
-    first = next(iter(prepared.scheme(cast)))  # builds the first distiller: taps, connectors, losses, weights
-    for pupil in first.pupils.values():
+    for pupil in prepared.first_stage().pupils.values():
         _rehearse(pupil, small)
     return prepared
+
+
+def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
+    """Another recipe for the data, the student and the teachers (or some) of one that is prepared.
+
+    Nothing is opened, built or scored again.
+
+    Raises:
+        InputError: The recipe does not fit together.
+    """
+    recipe = schema.parse(raw)
+    _check_names(recipe, first.allow_import)
+    splits, live, allow_import = first.splits, first.live, first.allow_import
+    if not bool(splits.train.labelled.any()):
+        recipe = _without_labels(recipe)
+    task = build_task(recipe, splits.classes, allow_import)
+    shape, classes = splits.train.shape, len(splits.classes)
+    student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
+    teachers = {name: first.teachers[name] for name in recipe.teachers}
+    small = _two(first.example)
+    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, small))
+    prepared = dataclasses.replace(
+        first,
+        recipe=recipe,
+        task=task,
+        teachers=teachers,
+        examined={name: first.examined[name] for name in teachers},
+        pairing=pairing,
+    )
+    for pupil in prepared.first_stage().pupils.values():
+        _rehearse(pupil, small)
+    return prepared
+
+
+def _two(batch: Batch) -> Batch:
+    """The first two samples of a batch."""
+    kept: dict[str, Any] = {k: v[:2] for k, v in batch.__dict__.items() if isinstance(v, torch.Tensor)}
+    return dataclasses.replace(batch, **kept)
 
 
 def _heard(recipe: Recipe, splits: Splits, teachers: Mapping[str, nn.Module]) -> dict[str, Record]:

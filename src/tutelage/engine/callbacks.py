@@ -25,7 +25,9 @@ class Metrics(pl.Callback):
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """One line every few steps."""
+        """One line every few steps; after an epoch, one with the weights by class, too."""
+        if pl_module.step % len(pl_module.loader) == 0:
+            self._write_by_class(trainer, pl_module)
         if pl_module.step % self.every and pl_module.step % len(pl_module.loader):
             return
         steps, line = pl_module.tally.steps, pl_module.tally.read()
@@ -54,6 +56,12 @@ class Metrics(pl.Callback):
         for logger in trainer.loggers:
             flat = {f"{kind}/{row}": v for kind in ("losses", "weights") for row, v in line[kind].items()}
             logger.log_metrics({"loss": line["loss"], "lr": line["lr"], **flat}, step=pl_module.step)
+
+    def _write_by_class(self, trainer: Any, pl_module: Any) -> None:
+        found = pl_module.by_class.read()
+        if found is not None and trainer.is_global_zero:
+            line = {"kind": "by_class", "stage": pl_module.stage.name, "seed": self.seed, "step": pl_module.step}
+            self.journal.write({**line, "epoch": pl_module.step // len(pl_module.loader), **found})
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """One line after every validation."""
@@ -152,14 +160,17 @@ class Progress(pl.Callback):
 
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(pl_module.stage.name, total=pl_module.steps, completed=pl_module.step)
+        self._task = self._bar.add_task(self._name(pl_module), total=pl_module.steps, completed=pl_module.step)
         self._bar.start()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """Move the bar."""
         if self._bar is not None:
             said = describe(self.metrics.latest)
-            self._bar.update(self._task, completed=pl_module.step, description=f"{pl_module.stage.name}  {said}")
+            self._bar.update(self._task, completed=pl_module.step, description=f"{self._name(pl_module)}  {said}")
+
+    def _name(self, pl_module: Any) -> str:
+        return f"{self.journal.title}  {pl_module.stage.name}".strip()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """One line an epoch."""

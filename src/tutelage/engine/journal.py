@@ -8,9 +8,15 @@ from typing import Any
 
 
 class Journal:
-    """metrics.jsonl and run.log: files that only grow, and are cut back on resume."""
+    """metrics.jsonl and run.log: files that only grow, and are cut back on resume.
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    Args:
+        folder: Where they are.
+        title: What the progress bar says before the name of a stage.
+    """
+
+    def __init__(self, folder: pathlib.Path, title: str = "") -> None:
+        self.title = title
         self.metrics = folder / "metrics.jsonl"
         self.log = folder / "run.log"
 

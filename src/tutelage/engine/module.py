@@ -14,6 +14,7 @@ from tutelage.distiller import STUDENT
 from tutelage.ledger import Batch
 from tutelage.schemes.base import Stage
 
+from .by_class import ByClass
 from .optimizers import make_optimizer, make_schedule
 from .settings import Settings
 
@@ -49,6 +50,8 @@ class StageModule(pl.LightningModule):
         self.step = 0
         self.steps = settings.epochs * len(loader)
         self.tally = Tally()
+        first = stage.pupils[self.first()]
+        self.by_class = ByClass(first.weighting, len(first.task.classes))
         self.history: list[float] = []
         self._scores: dict[str, Any] = {}
 
@@ -110,6 +113,7 @@ class StageModule(pl.LightningModule):
         """One step of every pupil."""
         steps = self.stage(batch)
         self.tally.add(steps[self.first()])
+        self.by_class.add(steps[self.first()])
         return torch.stack([step.loss for step in steps.values()]).sum()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -177,7 +181,7 @@ class StageModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What Lightning does not know: where we are, and how validation went."""
         where = {"stage": self.stage.name, "step": self.step, "history": list(self.history)}
-        checkpoint.setdefault("tutelage", {}).update(where)
+        checkpoint.setdefault("tutelage", {}).update(where, by_class=self.by_class.sums)
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
         """Continue from a checkpoint; to be called when optimizers exist."""
@@ -187,6 +191,7 @@ class StageModule(pl.LightningModule):
         for config, state in zip(self.trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True):
             config.scheduler.load_state_dict(state)
         self.history = list(checkpoint["tutelage"]["history"])
+        self.by_class.sums = checkpoint["tutelage"].get("by_class")
 
     @property
     def _task(self) -> Any:

@@ -86,7 +86,7 @@ def run(plan: Plan, journal: Journal) -> Outcome:
     for seed in range(plan.settings.seed, plan.settings.seed + plan.seeds):
         students.append(_train_student(plan, journal, seed))
         if plan.baseline:
-            baselines.append(_train_baseline(plan, journal, seed))
+            baselines.append(_train_alone(plan, journal, seed, BASELINE))
     journal.say("reading the test split, once")
     test = plan.loaders("test", plan.settings.seed, False)
     said = {STUDENT: [answer(model, plan.task, test) for model, _ in students]}
@@ -119,6 +119,36 @@ def stage_name(name: str, seed: int, first: int) -> str:
     return name if seed == first else f"{name}-seed{seed}"
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One student, trained once.
+
+    Args:
+        trained: How its training went.
+        said: Its answers to the test split.
+        teachers: Mean weight of each teacher.
+        paths: Mean weight of each path.
+    """
+
+    trained: Trained
+    said: Answers
+    teachers: Mapping[str, float]
+    paths: Mapping[str, float]
+
+
+def trial(plan: Plan, journal: Journal) -> Trial:
+    """Train the student of the plan's own seed, and nothing else; read the test split once, at its end.
+
+    Without teachers it is trained as a matched baseline is: on fresh views of labelled samples. What is already done is
+    loaded.
+    """
+    seed = plan.settings.seed
+    train = _train_student if plan.teachers else _train_alone
+    student, trained = train(plan, journal, seed)
+    said = answer(student, plan.task, plan.loaders("test", seed, False))
+    return Trial(trained, said, *mean_weights(journal.metrics, STUDENT))
+
+
 def _train_student(plan: Plan, journal: Journal, seed: int) -> Finished:
     cast, trained, pupil = plan.cast(seed), None, None
     for stage in plan.scheme(cast):
@@ -129,11 +159,11 @@ def _train_student(plan: Plan, journal: Journal, seed: int) -> Finished:
     return cast.release(pupil.student), trained
 
 
-def _train_baseline(plan: Plan, journal: Journal, seed: int) -> Finished:
+def _train_alone(plan: Plan, journal: Journal, seed: int, name: str = STUDENT) -> Finished:
+    """The student without teachers, under a name."""
     cast = plan.cast(seed)
     pupil = cast.distiller(cast.model(STUDENT), {})
-    stage = Stage(BASELINE, {STUDENT: pupil})
-    trained = _train(plan, journal, stage, seed, BASELINE, baseline=True)
+    trained = _train(plan, journal, Stage(name, {STUDENT: pupil}), seed, name, baseline=True)
     return cast.release(pupil.student), trained
 
 

@@ -107,7 +107,7 @@ def build_weighting(spec: WeightingSpec, allow_import: Sequence[str]) -> Weighti
     """
     options = spec.model_extra or {}
     if spec.use is not None:
-        whole = {"use": spec.use, **options}
+        whole = catalogue.by_gradient({"use": spec.use, **options})
         made: Weighting = catalogue.made("weighting", whole, allow_import=allow_import, where="weighting")
         return made if made.kind == "scale" else Product((), [made])
     for key in options:
@@ -128,6 +128,7 @@ def _scale(spec: dict[str, Any], allow_import: Sequence[str]) -> Weighting:
         spec = {name: value for name, value in spec.items() if name not in weights}
         if weights:
             spec["weights"] = {**spec.get("weights", {}), **weights}
+    spec = catalogue.by_gradient(spec)
     made: Weighting = catalogue.made("weighting", spec, allow_import=allow_import, where="weighting.scale")
     return made
 

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from tutelage import foreign
 from tutelage.errors import RecipeError, UnknownName, close_names
 
 FOLDERS = ("losses", "weighting", "schemes", "connectors", "tasks")
+_WORDS = re.compile("(?<=[a-z])(?=[A-Z][a-z])")
 _NOT_PARTS = {"Weighting", "Product", "Task", "Cast", "Stage"}
 
 
@@ -19,9 +21,11 @@ def names(folder: str) -> dict[str, str]:
     Example:
         >>> sorted(names("schemes"))
         ['offline', 'paraphrased', 'reused_classifier', 'subclasses']
+        >>> names("weighting")["by_gradient"]
+        'ByGradient'
     """
     module = importlib.import_module(f"tutelage.{folder}")
-    return {name.lower(): name for name in module.__all__ if name not in _NOT_PARTS}
+    return {_WORDS.sub("_", name).lower(): name for name in module.__all__ if name not in _NOT_PARTS}
 
 
 def part(folder: str, name: str, *, allow_import: Sequence[str] = (), where: str = "") -> Callable[..., Any]:
@@ -45,10 +49,51 @@ def part(folder: str, name: str, *, allow_import: Sequence[str] = (), where: str
         foreign_part: Callable[..., Any] = foreign.load(name, allow_import, where=where)
         return foreign_part
     known = names(folder)
-    if name.lower() not in known:
-        raise UnknownName(f"{where or folder}: there is no {_one(folder)} {name!r}; {close_names(name, known)}.")
-    found: Callable[..., Any] = getattr(importlib.import_module(f"tutelage.{folder}"), known[name.lower()])
+    python = {_plain(each): attribute for each, attribute in known.items()}.get(_plain(name))
+    if python is None:
+        others = [*known, *solvers()] if folder == "weighting" else known
+        raise UnknownName(f"{where or folder}: there is no {_one(folder)} {name!r}; {close_names(name, others)}.")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"tutelage.{folder}"), python)
     return found
+
+
+def solvers() -> dict[str, Callable[..., Any]]:
+    """Rules over gradients, which stand for `by_gradient` with them: name -> solver.
+
+    Example:
+        >>> "mgda" in solvers()
+        True
+    """
+    from tutelage.weighting.by_gradient import rules
+
+    return dict(rules())
+
+
+def by_gradient(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A weighting written by the name of a solver, written out: its options go to the solver, the others stay.
+
+    Raises:
+        UnknownName: An option that neither of them has.
+
+    Example:
+        >>> by_gradient({"use": "mgda", "normaliser": "l2", "every": 4})
+        {'use': 'by_gradient', 'rule': {'use': 'mgda', 'normaliser': 'l2'}, 'every': 4}
+        >>> by_gradient({"use": "trust"})
+        {'use': 'trust'}
+    """
+    from tutelage.weighting import ByGradient
+    from tutelage.weighting.by_gradient import named, options
+
+    solver = named(spec["use"])
+    if solver is None or _plain(spec["use"]) in map(_plain, names("weighting")):
+        return dict(spec)
+    known = options_of(ByGradient)
+    rule = {key: value for key, value in spec.items() if key not in known}
+    own = [*options(solver), *(key for key in known if key != "rule")]
+    for option in rule:
+        if option not in ("use", *own) and "name" not in own:  # what torchjd takes is its own business
+            raise UnknownName(f"weighting: {spec['use']} has no option {option!r}; {close_names(option, own)}.")
+    return {"use": "by_gradient", "rule": rule, **{key: value for key, value in spec.items() if key in known}}
 
 
 def checked(found: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -95,8 +140,15 @@ def made(folder: str, spec: Mapping[str, Any], *, allow_import: Sequence[str] = 
         if inspect.isclass(found):
             return found(**options)
         return functools.partial(found, **options) if options else found
+    except UnknownName as error:
+        raise UnknownName(f"{where}: {error}") from error
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{where}: {spec['use']} does not take these options: {error}") from error
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared: capitals and underscores do not count."""
+    return name.lower().replace("_", "")
 
 
 def _one(folder: str) -> str:

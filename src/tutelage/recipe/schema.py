@@ -124,6 +124,7 @@ class Recipe(_Strict):
     train: Settings = Settings()
     seeds: int = Field(default=1, ge=1)
     baseline: bool = True
+    methods: dict[str, dict[str, Any]] = {}
 
     def to_yaml(self) -> str:
         """The recipe as text; reading it back gives the same recipe."""
@@ -182,6 +183,21 @@ def assign(raw: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {assignment!r}: expected key.sub=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {assignment!r}: the value is not YAML: {error}") from error
+    put(raw, key, value)
+
+
+def put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``key.sub`` to a value; mappings on the way are copied, not changed.
+
+    Example:
+        >>> raw = {"data": "digits"}
+        >>> put(raw, "data.batch_size", 64); raw
+        {'data': {'use': 'digits', 'batch_size': 64}}
+    """
     *parents, last = key.split(".")
     place = raw
     for parent in parents:
@@ -192,10 +208,7 @@ def assign(raw: dict[str, Any], assignment: str) -> None:
             below = {"model": below}
         place[parent] = below = dict(below) if isinstance(below, Mapping) else {}
         place = below
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {assignment!r}: the value is not YAML: {error}") from error
+    place[last] = value
 
 
 def _for_people(error: pydantic.ValidationError) -> RecipeError | UnknownName:

@@ -1,4 +1,4 @@
-"""Wires: from the short names of paths (`logits`, `pooled`, `features` …) to paths with taps and connectors."""
+"""Wires: from the short names of paths (`logits`, `pooled`, … or a loss) to paths with taps and connectors."""
 
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -12,6 +12,8 @@ from tutelage.pairing import Pair, between, pair, vectors
 from tutelage.taps import Site, survey
 from tutelage.tasks.base import Task
 
+from . import catalogue
+from .places import OPTIONS, place_of, taps_at
 from .schema import PartSpec, PathSpec, Recipe
 
 Sites = Mapping[str, Site]
@@ -65,13 +67,14 @@ def resolve(recipe: Recipe, sites: Mapping[str, Sites]) -> tuple[Recipe, list[di
         paths = {name: _filled(name, spec, sites, teachers) for name, spec in recipe.paths.items()}
     else:
         for short in recipe.paths:
-            paths |= _from_short(short, sites["student"], teachers)
+            if short in SHORT:
+                paths |= _from_short(short, sites["student"], teachers)
+            else:
+                paths |= _from_loss(short, sites, teachers, recipe.data.batch_size)
     return recipe.model_copy(update={"paths": paths}), _table(paths, sites)
 
 
 def _from_short(short: str, student: Sites, teachers: Mapping[str, Sites]) -> dict[str, PathSpec]:
-    if short not in SHORT:
-        raise UnknownName(f"paths: there is no short name {short!r}; {close_names(short, SHORT)}.")
     loss = PartSpec(**SHORT[short])
     if short == "logits":
         return {short: PathSpec(loss=loss, connector=None)}
@@ -89,12 +92,42 @@ def _from_short(short: str, student: Sites, teachers: Mapping[str, Sites]) -> di
     return {f"{short}_{tap.replace('.', '_')}": _path(short, loss, pairs) for tap, pairs in by_tap.items()}
 
 
+def _from_loss(
+    short: str, sites: Mapping[str, Sites], teachers: Mapping[str, Sites], batch_size: int
+) -> dict[str, PathSpec]:
+    """The paths of a loss that is named alone, at the place where it belongs."""
+    losses = catalogue.names("losses")
+    if short.lower() not in losses:
+        known = [*SHORT, *losses]
+        raise UnknownName(f"paths: there is no short name and no loss {short!r}; {close_names(short, known)}.")
+    short = short.lower()
+    part = catalogue.part("losses", short)
+    options = dict(OPTIONS.get(short, {}))
+    if "batch_size" in catalogue.options_of(part):
+        options["batch_size"] = batch_size
+    loss = PartSpec(use=short, **options)
+    found = taps_at(place_of(short, part), sites["student"], teachers)
+    if not found:
+        raise RecipeError(_unpaired(short, loss))
+    several = len(found) > 1
+    return {
+        f"{short}_{str(ours).replace('.', '_')}" if several else short: _filled(
+            short, PathSpec(loss=loss, student=ours, teacher=theirs), sites, teachers
+        )
+        for ours, theirs in found
+    }
+
+
+def _unpaired(short: str, loss: PartSpec) -> str:
+    return (
+        f"paths: nothing in the student could be paired with a teacher for {short!r}. Name the taps yourself: "
+        f"paths: {{{short}: {{loss: {loss.use}, student: TAP, teacher: TAP}}}} (see tutelage inspect)."
+    )
+
+
 def _path(short: str, loss: PartSpec, pairs: Mapping[str, Pair]) -> PathSpec:
     if not pairs:
-        raise RecipeError(
-            f"paths: nothing in the student could be paired with a teacher for {short!r}. Name the taps yourself: "
-            f"paths: {{{short}: {{loss: {loss.use}, student: TAP, teacher: TAP}}}} (see tutelage inspect)."
-        )
+        raise RecipeError(_unpaired(short, loss))
     connectors = {name: _connector(short, pair_) for name, pair_ in pairs.items()}
     return PathSpec(
         loss=loss,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .by_class import class_weights
 from .figures import BASELINE, NEUTRAL, OTHERS, STUDENT, Figure, Trace, figure, finite, line, thin
 from .read import Json, Run
 from .units import Metric
@@ -15,7 +16,8 @@ def curves(run: Run) -> list[Figure]:
     drawn = [one for one in found if one is not None]
     if len(drawn) % 2:  # the page sets two beside each other
         drawn[0] = replace(drawn[0], wide=True)
-    return drawn
+    by_class = class_weights(run)
+    return drawn if by_class is None else [*drawn, by_class]
 
 
 def validation(runs: Sequence[Run]) -> Figure | None:

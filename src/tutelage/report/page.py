@@ -33,6 +33,7 @@ class Sections:
     seeds: Table | None
     curves: tuple[Figure, ...]
     weights: Table | None
+    left_out: Table | None
     evaluated: tuple[Figure, ...]
     mistakes: Table | None
     pictures: tuple[Picture, ...]
@@ -67,29 +68,42 @@ def write(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | 
         page = render(found)
     except ImportError as error:
         raise MissingExtra(f"a report needs {error.name}: pip install 'tutelage[train]'") from error
-    _write(file, page)
+    write_page(file, page)
     return file
 
 
 def render(runs: Sequence[Run]) -> str:
     """The page as text."""
+    several = len(runs) > 1
+    return fill(
+        "run.html.jinja",
+        title="Comparison of runs" if several else f"Run {runs[0].name}",
+        runs=[sections(run, f"run{number}") for number, run in enumerate(runs, start=1)],
+        comparison=tables.comparison(runs) if several else None,
+        overlay=validation(runs) if several else None,
+    )
+
+
+def fill(name: str, **values: Any) -> str:
+    """A template of this folder with its values; style and scripts are put in."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
     here = resources.files(__package__)
-    template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(here.joinpath("template.html.jinja").read_text(encoding="utf-8"))
-    several = len(runs) > 1
-    return template.render(
-        title="Comparison of runs" if several else f"Run {runs[0].name}",
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(lambda file: here.joinpath(file).read_text(encoding="utf-8")),
+    )
+    page = environment.get_template(name).render(
         style=here.joinpath("page.css").read_text(encoding="utf-8"),
         script=here.joinpath("page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
-        runs=[sections(run, f"run{number}") for number, run in enumerate(runs, start=1)],
-        comparison=tables.comparison(runs) if several else None,
-        overlay=validation(runs) if several else None,
-    ).lstrip()
+        **values,
+    )
+    return page.lstrip()
 
 
 def sections(run: Run, key: str) -> Sections:
@@ -102,6 +116,7 @@ def sections(run: Run, key: str) -> Sections:
         seeds=tables.seeds(run),
         curves=tuple(curves(run)),
         weights=tables.weights(run),
+        left_out=tables.left_out(run),
         evaluated=tuple(evaluated(run)),
         mistakes=tables.mistakes(run),
         pictures=tuple(pictures(run)),
@@ -121,11 +136,12 @@ def _facts(run: Run) -> dict[str, str]:
     """The manifest as lines of text, without what the page says elsewhere."""
     elsewhere = ("macs_by", "notes")
     return {
-        re.sub("_", " ", key): _words(value) for key, value in run.manifest.items() if key not in elsewhere and value
+        re.sub("_", " ", key): words(value) for key, value in run.manifest.items() if key not in elsewhere and value
     }
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
+    """A part of the manifest as lines of text."""
     if isinstance(value, Mapping):
         known = {key: part for key, part in value.items() if part not in ([], {}, None)}
         return "\n".join(f"{key}: {part if isinstance(part, str) else json.dumps(part)}" for key, part in known.items())
@@ -135,7 +151,12 @@ def _words(value: Any) -> str:
     return str(value)
 
 
-def _write(file: pathlib.Path, page: str) -> None:
+def write_page(file: pathlib.Path, page: str) -> None:
+    """Write a page whole.
+
+    Raises:
+        RunError: It cannot be written there.
+    """
     try:
         _replace(file, page)
     except OSError as error:

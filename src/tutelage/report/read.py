@@ -34,6 +34,8 @@ class Run:
         recipe: The text of ``recipe.yaml``.
         train: The training lines of ``metrics.jsonl``, in their order.
         validation: Its validation lines.
+        by_class: Its lines with the weights by class.
+        left_out: ``leave_one_out.json``: what each teacher and path brought, where a bench asked for it.
         evaluation: ``evaluation.json``.
         samples: ``evaluation.safetensors``: what each model said about each test sample.
         missing: A sentence for everything that is not there, and what that costs the reader.
@@ -46,6 +48,8 @@ class Run:
     recipe: str
     train: tuple[Json, ...]
     validation: tuple[Json, ...]
+    by_class: tuple[Json, ...]
+    left_out: Json
     evaluation: Json
     samples: Mapping[str, Tensor]
     missing: tuple[str, ...]
@@ -159,6 +163,8 @@ def read(run: str | os.PathLike[str]) -> Run:
         recipe=recipe.read_text(encoding="utf-8", errors="replace") if recipe.is_file() else "",
         train=tuple(line for line in lines if line.get("kind") == "train"),
         validation=tuple(line for line in lines if line.get("kind") == "validation"),
+        by_class=tuple(line for line in lines if line.get("kind") == "by_class"),
+        left_out=_json(folder / "leave_one_out.json"),
         evaluation=evaluation,
         samples=samples,
         missing=tuple(_missing(folder, result, evaluation, skipped)),

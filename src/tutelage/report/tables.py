@@ -103,6 +103,27 @@ def weights(run: Run) -> Table | None:
     return Table("weights", "Mean weight of each path and teacher", head, rows, note)
 
 
+def left_out(run: Run) -> Table | None:
+    """What each teacher and each path brought, where a bench ran the method without it."""
+    rows = run.left_out.get("parts", [])
+    return effects(rows, Metric(run.left_out["metric"]), str(run.left_out["method"])) if rows else None
+
+
+def effects(rows: Sequence[Mapping[str, Any]], metric: Metric, whole: str) -> Table:
+    """The effect of each part of a method that was left out."""
+    cells = tuple(
+        (
+            f"{row['kind']} {row['name']}",
+            metric.difference(row["delta"]),
+            metric.interval(row["interval"]),
+            str(row["verdict"]),
+        )
+        for row in rows
+    )
+    note = f"{whole} minus the same method without the part, on the test split: above 0, the part helps."
+    return Table("left-out", "What each part brings", ("without", "effect", "95% interval", "verdict"), cells, note)
+
+
 def mistakes(run: Run, most: int = 10) -> Table | None:
     """The commonest mistakes of the student, for where there are too many classes for a heat map."""
     names = run.evaluation.get("classes", [])

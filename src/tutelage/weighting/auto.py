@@ -1,7 +1,10 @@
 """The default: nothing to tune."""
 
+from typing import Literal
+
 from torch import nn
 
+from tutelage.errors import InputError
 from tutelage.ledger import Row, Spec
 
 from .base import by_path
@@ -27,6 +30,8 @@ class Auto(Product):
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
         feature: Size of all other paths together, 0 or more.
         warmup: Optimizer steps over which the other paths fade in.
+        share: How the teachers of a path share its weight: ``"trust"`` sample by sample; ``"equal"`` all alike, the
+            control for it; ``"whole"`` each has all of it, for a gate of yours that shares it.
 
     Example:
         >>> rows = (Row("base"), Row("logits", "big"), Row("layer3", "big"))
@@ -36,8 +41,18 @@ class Auto(Product):
         (['Calibrate', 'Warmup', 'Trust'], {'logits': 4.0, 'layer3': 0.5})
     """
 
-    def __init__(self, *, response: float = 4.0, feature: float = 0.5, warmup: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        response: float = 4.0,
+        feature: float = 0.5,
+        warmup: int = 100,
+        share: Literal["trust", "equal", "whole"] = "trust",
+    ) -> None:
         super().__init__()
+        if share not in ("trust", "equal", "whole"):
+            raise InputError(f"Auto: expected share='trust', 'equal' or 'whole'; found {share!r}.")
+        self.share = share
         self.response = response
         self.feature = feature
         self.warmup = warmup
@@ -49,6 +64,7 @@ class Auto(Product):
         features = [path for path in paths if path not in responses]
         target = {path: self.response / len(responses) for path in responses}
         target |= {path: self.feature / len(features) for path in features}
-        self.scales = nn.ModuleList([Calibrate(target, limit=dict.fromkeys(responses, 4.0))])
-        self.gates = nn.ModuleList([Warmup(self.warmup, paths=features), Trust()])
+        calibrate = Calibrate(target, limit=dict.fromkeys(responses, 4.0), mean=self.share == "equal")
+        self.scales = nn.ModuleList([calibrate])
+        self.gates = nn.ModuleList([Warmup(self.warmup, paths=features), *([Trust()] * (self.share == "trust"))])
         super().bind(rows, spec)

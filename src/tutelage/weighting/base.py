@@ -56,9 +56,13 @@ class Weighting(nn.Module):
             lesson: What everybody said.
 
         Returns:
-            ``[K, 1]`` or ``[K, B]``, finite and never negative.
+            ``[K, 1]`` or ``[K, B]``, finite; and never negative unless the rule says so.
         """
         raise NotImplementedError
+
+    def taps(self) -> tuple[str, ...]:
+        """Taps of the student that the rule reads, beside those of the paths."""
+        return ()
 
     def penalty(self) -> Tensor | float:
         """What the rule adds to the loss to keep its own parameters in place."""

@@ -63,6 +63,10 @@ class Product(Weighting):
             weights = torch.where(factor == 0, 0.0, weights) * factor
         return silence(weights, ledger)
 
+    def taps(self) -> tuple[str, ...]:
+        """The taps of every part."""
+        return tuple(tap for part in self.parts for tap in part.taps())
+
     def penalty(self) -> Tensor | float:
         """The sum of the parts' penalties."""
         return sum((part.penalty() for part in self.parts), start=0.0)
