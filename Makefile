@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Two threads on a busy two-core machine can be many times slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check test-browser docs bench build clean
+.PHONY: demo test check test-browser docs bench bench-losses build clean
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,9 @@ docs: $(VENV)/.ready           ## the documentation, served while you write
 
 bench: $(VENV)/.ready          ## what teachers cost, as ratios within one run
 	$(BIN)/python benchmarks/throughput.py
+
+bench-losses: $(VENV)/.ready   ## every loss alone against plain training: hours; resumes
+	$(BIN)/python benchmarks/losses_table.py
 
 build: $(VENV)/.ready          ## wheel and sdist
 	$(BIN)/python -m pip install --quiet build

@@ -12,7 +12,7 @@ def load(name: str, allow_import: Sequence[str], *, where: str = "") -> Any:
 
     Args:
         name: ``package.module:name``, or ``package.module:name.of.its.part``.
-        allow_import: Top packages that may be imported.
+        allow_import: Top packages that may be imported, beside our own.
         where: What asked for it, for messages.
 
     Raises:
@@ -26,7 +26,7 @@ def load(name: str, allow_import: Sequence[str], *, where: str = "") -> Any:
     asked = f"{where}: {name}" if where else name
     module_name, _, path = name.partition(":")
     package = module_name.partition(".")[0]
-    if package not in allow_import:
+    if package not in (*allow_import, "tutelage"):
         raise InputError(
             f"{asked} is code of the package {package!r}, which is not imported unless you say so: if you trust it, "
             f"add --allow-import {package}."

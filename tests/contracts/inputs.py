@@ -33,6 +33,20 @@ def crd_without_chance():
     return loss
 
 
+def crcd_without_chance():
+    """CRCD against the same samples for all."""
+    loss = losses.CRCD(student=(5,), teacher=(7,), samples=9, negatives=8, feat_dim=4)
+    loss.draw = lambda index: torch.tensor([0, 1, 2, 3, 4, 5, 6, 8])
+    return loss
+
+
+def dpk_without_chance():
+    """DPK with the teacher at one place, the same for all samples."""
+    loss = losses.DPK(student=(3, 4, 4), teacher=(5, 4, 4))
+    loss.draw = lambda x, share: (torch.arange(16).view(1, 1, 4, 4) == 5).to(x.dtype)
+    return loss
+
+
 def mgd_without_chance():
     """MGD with one place hidden, the same for all samples."""
     loss = losses.MGD(student=(3, 4, 4), teacher=(5, 4, 4))
@@ -68,11 +82,13 @@ LOSSES = {
     "nst": MAPS,
     "factor": EQUAL_MAPS,
     "fsp": LAYERS,
+    "irg": LossRow(((3, 4, 4), (5,)), ((3, 4, 4), (7,))),
     "kdsvd": LAYERS,
     "hierarchical_context": LossRow(((3, 8, 8), (5,)), ((3, 8, 8), (5,))),
     "VID": learned("VID", MAPS),
     "OFD": learned("OFD", MAPS, scale=torch.ones(5), shift=torch.linspace(-1, 1, 5)),
     "FT": replace(MAPS, build=factor_transfer),
+    "DPK": replace(MAPS, build=dpk_without_chance),
     "MGD": replace(MAPS, build=mgd_without_chance),
     "ReviewKD": learned("ReviewKD", PYRAMID),
     "SemCKD": replace(learned("SemCKD", PYRAMID, batch_size=B), by_position=True),
@@ -89,6 +105,7 @@ LOSSES = {
     "srrl": LossRow((5, 3, 3), (5, 2, 2), {"head": classifier()}),
     "virtual_teacher": LABELLED,
     "CRD": LossRow((5,), (7,), {"index": torch.tensor([3, 0, 8, 5, 2, 6])}, crd_without_chance),
+    "CRCD": LossRow((5,), (7,), {"index": torch.tensor([3, 0, 8, 5, 2, 6])}, crcd_without_chance),
 }
 
 VECTOR, TOKENS, MAP = (6,), (17, 6), (6, 8, 8)

@@ -22,7 +22,19 @@ _spec.loader.exec_module(inputs)
 B = inputs.B
 
 HELPERS = {
-    *("batchwise", "gram", "labels", "learned", "maps", "positions", "precision", "shapes", "standardise"),
+    *(
+        "alias",
+        "batchwise",
+        "gram",
+        "labels",
+        "learned",
+        "maps",
+        "positions",
+        "precision",
+        "shapes",
+        "standardise",
+        "temperature",
+    ),
     *("together", "unit"),
 }
 """Files of the folder that hold no loss."""

@@ -25,7 +25,7 @@ def test_matches_the_equations_written_with_loops():
     loss = CRD(**SIZES, negatives=7, temperature=0.2).double()
     student, teacher, index = batch()
     student, teacher = student.double(), teacher.double()
-    others = loss.draw(index)
+    others = CRD(**SIZES, negatives=7, shared=False).draw(index)
     got = loss.sides(student, teacher, index=index, others=others)
     embeds = [loss.student_head(student), loss.teacher_head(teacher)]
     memories = [loss.teacher_memory, loss.student_memory]
@@ -99,8 +99,56 @@ def test_the_first_batch_sets_the_constants_for_good():
     assert torch.equal(loss.log_z, constants)
 
 
+def test_of_a_shared_set_each_sample_leaves_itself_out():
+    loss = CRD(**SIZES, negatives=7, temperature=0.2).double()
+    student, teacher, index = torch.randn(3, 4).double(), torch.randn(3, 6).double(), torch.tensor([1, 4, 9])
+    loss(student, teacher, index=index)  # sets the constants
+    shared, c = torch.tensor([4, 0, 11, 2, 4, 7, 4]), 7 / 12
+    got = loss.sides(student, teacher, index=index, others=shared)
+    embeds = [loss.student_head(student), loss.teacher_head(teacher)]
+    memories = [loss.teacher_memory, loss.student_memory]
+    for side in range(2):
+        for b in range(3):
+            x = torch.exp(memories[side] @ unit(embeds[side][b]) / 0.2 - loss.log_z[side])
+            others = [k for k in shared if k != index[b]]
+            expected = -torch.log(x[index[b]] / (x[index[b]] + c + 1e-7))
+            expected -= 7 / len(others) * sum(torch.log(c / (x[k] + c + 1e-7)) for k in others)
+            assert_close(got[side, b], expected)
+
+
+def test_the_gradient_of_a_shared_set_is_that_of_sets_that_are_equal():
+    loss = CRD(**SIZES, negatives=7).double()
+    student, teacher, index = torch.randn(3, 4).double(), torch.randn(3, 6).double(), torch.tensor([1, 4, 9])
+    loss(student, teacher, index=index)
+    shared = torch.tensor([3, 0, 11, 2, 5, 7, 7])
+    values = [loss.sides(student, teacher, index=index, others=o) for o in (shared, shared.expand(3, 7))]
+    assert_close(*values)
+    parameters = list(loss.parameters())
+    for ours, theirs in zip(*(torch.autograd.grad((v * v).sum(), parameters) for v in values), strict=True):
+        assert_close(ours, theirs)
+
+
+def test_weights_say_how_often_a_sample_is_a_negative_and_how_much_noise_it_is():
+    weights = torch.arange(12.0)
+    loss = CRD(**SIZES, negatives=7, weights=weights)
+    drawn = torch.cat([loss.draw(torch.tensor([0])) for _ in range(2000)])
+    assert_close(torch.bincount(drawn, minlength=12) / len(drawn), weights / 66, rtol=0.0, atol=0.02)
+    floor, noise = loss._log_noise(torch.arange(1, 12), 7)
+    assert_close(noise.exp(), 7 * weights[1:] / 66)
+    assert (floor >= noise).all()
+    assert loss(*batch()[:2], index=torch.tensor([1, 2, 3])).isfinite().all()
+
+
+def test_equal_weights_are_no_weights():
+    plain, weighed = (CRD(**SIZES, negatives=7, weights=w) for w in (None, torch.full((12,), 0.5)))
+    weighed.load_state_dict(plain.state_dict())
+    given = {"index": torch.tensor([1, 2, 3]), "others": torch.tensor([3, 0, 11, 2, 5, 7, 7])}
+    student, teacher, _ = batch()
+    assert_close(*(loss.sides(student, teacher, **given) for loss in (plain, weighed)))
+
+
 def test_a_sample_is_never_its_own_negative_and_every_other_one_is():
-    loss = CRD(**SIZES, negatives=11)
+    loss = CRD(**SIZES, negatives=11, shared=False)
     index = torch.arange(12).repeat(50)
     drawn = loss.draw(index)
     assert drawn.shape == (600, 11)
@@ -197,6 +245,17 @@ def test_refuses_a_sample_outside_the_memory(index):
 def test_refuses_options_out_of_range(option):
     with pytest.raises(ValueError, match="expected"):
         CRD(**{**SIZES, **option})
+
+
+@pytest.mark.parametrize("weights", [[1.0] * 11, [-1.0] + [1.0] * 11, [0.0] * 12])
+def test_refuses_weights_that_are_none(weights):
+    with pytest.raises(ValueError, match="expected"):
+        CRD(**SIZES, weights=weights)
+
+
+def test_refuses_weights_for_sets_of_their_own():
+    with pytest.raises(ValueError, match="shared"):
+        CRD(**SIZES, weights=[1.0] * 12, shared=False)
 
 
 def _two_steps(rank, folder, processes):

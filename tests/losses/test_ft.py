@@ -79,7 +79,9 @@ def test_a_path_sizes_it_and_a_checkpoint_holds_the_paraphraser():
 
 def test_refuses_to_work_without_a_paraphraser_or_with_one_of_another_width():
     with pytest.raises(ValueError, match=r"expected a trained paraphraser.*reconstruction"):
-        FT()
+        FT(student=(4, 5, 5), teacher=(6, 5, 5))(torch.ones(1, 4, 5, 5), torch.ones(1, 6, 5, 5))
+    with pytest.raises(ValueError, match="Paraphraser, found 3"):
+        FT(paraphraser=3)
     with pytest.raises(ValueError, match=r"the 6 channels.*\(8, 5, 5\)"):
         FT(paraphraser=Paraphraser(6), student=(4, 5, 5), teacher=(8, 5, 5))
     with pytest.raises(ValueError, match=r"leaves a channel of 4, found 0\.1"):

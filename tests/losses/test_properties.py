@@ -14,6 +14,7 @@ ZERO_AT_AGREEMENT = {
     "correlation": (5,),
     "cwd": (3, 4, 4),
     "dkd": (5,),
+    "irg": (5,),
     "kl": (5,),
     "mse": (5,),
     "one_vs_all": (5,),

@@ -17,6 +17,7 @@ from tutelage.engine.hardware import computes_bf16
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Spec
 from tutelage.path import tap_names
+from tutelage.recipe import catalogue
 from tutelage.recipe.build import build_augment, build_path
 from tutelage.teachers import Frozen
 
@@ -133,6 +134,10 @@ def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
     """
     mode = prepared.recipe.train.cache
     if not prepared.teachers or mode == "live":
+        return prepared
+    use = prepared.recipe.scheme.use
+    if getattr(catalogue.part("schemes", use, allow_import=prepared.allow_import), "asks_live", False):
+        say(f"teachers are asked live: the scheme {use} changes them")
         return prepared
     settled = with_views(prepared)
     if mode != "auto":

@@ -4,8 +4,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tutelage.losses.temperature import suggest
+from tutelage.models import parameters
+
 from . import runfolder
-from .prepare import gather, prepare, say, show_pairing, show_teachers
+from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
 
 
 def check(
@@ -34,7 +37,8 @@ def check(
         **keys: Any top-level key of a recipe.
 
     Returns:
-        ``{"data", "notes", "teachers": {name: {"validation", "notes"}}, "pairing", "recipe"}``.
+        ``{"data", "notes", "teachers": {name: {"validation", "notes"}}, "pairing", "temperatures", "recipe"}``.
+        `temperatures` are suggestions, path -> teacher -> temperature, for paths with softened answers.
     """
     if out is not None:
         runfolder.claim(pathlib.Path(out), resume=False)
@@ -44,6 +48,10 @@ def check(
     if not prepared.examined:
         say("  no teacher was given: nothing to score and nothing to pair")
     show_pairing(prepared)
+    temperatures = suggested(prepared)
+    for path, each in temperatures.items():
+        told = ", ".join(f"{temperature:g} for {teacher}" for teacher, temperature in each.items())
+        say(f"  path {path}: a temperature to try: {told}")
     return {
         "data": prepared.splits.guess,
         "notes": prepared.splits.notes,
@@ -52,5 +60,26 @@ def check(
             for name, found in prepared.examined.items()
         },
         "pairing": prepared.pairing,
+        "temperatures": temperatures,
         "recipe": prepared.recipe.model_dump(mode="json"),
     }
+
+
+SOFTENED = ("kl", "soft_cross_entropy", "dkd", "nkd")
+"""Losses that take the softmax of both networks' logits over a temperature."""
+
+
+def suggested(prepared: Prepared) -> dict[str, dict[str, float]]:
+    """A temperature for each path with softened answers and each of its teachers."""
+    paths, found = prepared.recipe.paths, {}
+    assert isinstance(paths, dict)
+    size = parameters(prepared.cast(prepared.recipe.train.seed).model("student"))
+    for name, spec in paths.items():
+        if spec.loss.use not in SOFTENED or spec.student or spec.loss.as_dict().get("standardise"):
+            continue
+        found[name] = {
+            teacher: suggest(examined.softness, capacity=size / parameters(prepared.teachers[teacher]))
+            for teacher, examined in prepared.examined.items()
+            if examined.softness and (spec.teachers is None or teacher in spec.teachers)
+        }
+    return found

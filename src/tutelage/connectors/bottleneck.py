@@ -19,8 +19,8 @@ class Bottleneck(nn.Module):
 
     Reference:
         Chen, Mei, Zhang, Wang, Feng & Chen 2022, arXiv:2203.14001 (SimKD), the projector in front of the reused
-        classifier of the teacher, with the reduction of its code. Here it is a connector as any other: the
-        finished student keeps its own classifier.
+        classifier of the teacher, with the reduction of its code. In a path it is a connector as any other, and
+        stays behind; the scheme `reused_classifier` makes it a part of the student.
 
     Example:
         >>> import torch

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from tutelage.cache import Record
 from tutelage.errors import TeacherError
+from tutelage.losses.temperature import softness
 from tutelage.tasks.base import Task
 
 from .evaluate import Answers, answer, read_answers
@@ -26,11 +27,13 @@ class Examined:
         validation: Its main metric on the selection split.
         seconds: How long its answers took.
         notes: What people should know.
+        softness: Of its answers at several temperatures; empty where there are no classes.
     """
 
     validation: float
     seconds: float
     notes: tuple[str, ...] = ()
+    softness: Mapping[float, float] = field(default_factory=dict)
 
 
 def examine(
@@ -77,11 +80,12 @@ def _judge(name: str, said: Answers, task: Task, force: bool) -> Examined:
         or _permuted(name, said, accuracy, len(task.classes))
         or _at_chance(name, accuracy, n, said)
     )
+    soft = softness(said.prediction.clamp(min=1e-12).log())
     if problem is None:
-        return Examined(accuracy, said.seconds)
+        return Examined(accuracy, said.seconds, softness=soft)
     if not force:
         raise TeacherError(f"{problem} To go on all the same: --force.")
-    return Examined(accuracy, said.seconds, (f"{problem} Used because of --force.",))
+    return Examined(accuracy, said.seconds, (f"{problem} Used because of --force.",), soft)
 
 
 def _count_classes(name: str, model: nn.Module, task: Task, selection: Batches) -> None:

@@ -110,7 +110,8 @@ def settled(settings: Settings, stage: Stage) -> Settings:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if computes_bf16(settings.accelerator) else "float32"
-    return Settings(**{**settings.__dict__, "channels_last": last, "precision": precision})
+    epochs = settings.epochs if stage.epochs is None else stage.epochs
+    return Settings(**{**settings.__dict__, "channels_last": last, "precision": precision, "epochs": epochs})
 
 
 def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journal: Journal, name: str) -> None:

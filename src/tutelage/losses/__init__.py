@@ -5,15 +5,18 @@ from .attention import attention as attention
 from .cc import CC as CC
 from .comparative import comparative as comparative
 from .correlation import correlation as correlation
+from .crcd import CRCD as CRCD
 from .crd import CRD as CRD
 from .cwd import cwd as cwd
 from .dist import dist as dist
 from .dkd import dkd as dkd
+from .dpk import DPK as DPK
 from .factor import factor as factor
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
 from .info_nce import info_nce as info_nce
+from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
 from .kl import kl as kl
 from .mgd import MGD as MGD
@@ -33,13 +36,16 @@ from .similarity import similarity as similarity
 from .soft_cross_entropy import soft_cross_entropy as soft_cross_entropy
 from .spherical import spherical as spherical
 from .srrl import srrl as srrl
+from .subclass_spread import subclass_spread as subclass_spread
 from .transport import transport as transport
 from .vid import VID as VID
 from .virtual_teacher import virtual_teacher as virtual_teacher
 
 __all__ = [
     "CC",
+    "CRCD",
     "CRD",
+    "DPK",
     "FT",
     "MGD",
     "OFD",
@@ -58,6 +64,7 @@ __all__ = [
     "fsp",
     "hierarchical_context",
     "info_nce",
+    "irg",
     "kdsvd",
     "kl",
     "mse",
@@ -72,6 +79,7 @@ __all__ = [
     "soft_cross_entropy",
     "spherical",
     "srrl",
+    "subclass_spread",
     "transport",
     "virtual_teacher",
 ]

@@ -45,5 +45,5 @@ def activation_boundary(student: Tensor, teacher: Tensor, /, *, margin: float = 
     if margin < 0:
         raise ValueError(f"activation_boundary: expected margin >= 0, found {margin}.")
     x = full(student)
-    beyond = torch.where(teacher.detach() > 0, margin - x, margin + x)
-    return beyond.clamp(min=0).square().flatten(1).sum(dim=1)
+    side = torch.where(teacher.detach() > 0, -1.0, 1.0).to(x.dtype)
+    return (side * x + margin).relu().square().flatten(1).sum(dim=1)

@@ -65,7 +65,8 @@ def attention(
         raise ValueError(f"attention: expected form='squared' or 'norm', found {form!r}.")
 
     def looks(x: Tensor) -> Tensor:
-        positions = (full(x) if signed else full(x).abs()).pow(power).sum(dim=channels).flatten(1)
+        x = full(x) if signed or power % 2 == 0 else full(x).abs()
+        positions = x.pow(power).sum(dim=channels).flatten(1)
         return F.normalize(positions, dim=1) if eps == 0 else positions / (positions.norm(dim=1, keepdim=True) + eps)
 
     difference = looks(student) - looks(teacher.detach())

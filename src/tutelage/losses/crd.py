@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .alias import alias_draw, alias_tables
 from .precision import full
 
 EPS = 1e-7
@@ -22,8 +23,8 @@ class CRD(nn.Module):
     with the student's. After the step, `commit` moves the remembered rows towards the new embeddings; under
     several processes each remembers what all have seen.
 
-    Scores are computed against the whole memory in one product and then picked: ``B * samples`` numbers, not
-    ``B * negatives * feat_dim``.
+    One set of negatives serves the whole batch, so that a step takes ``B * negatives`` numbers; a sample that is among
+    them leaves itself out. Sets of their own for each sample take ``B * samples``.
 
     Args:
         student: Shape of one sample, usually ``(D,)``; others are flattened. None to learn it in `bind`.
@@ -33,6 +34,9 @@ class CRD(nn.Module):
         feat_dim: Width of the embeddings.
         temperature: What cosines are divided by, > 0.
         momentum: Share of the old memory that is kept, in [0, 1).
+        shared: Draw one set of negatives for the whole batch; if False, one for each sample.
+        weights: How often each sample is drawn as a negative, relative to the others, ``[samples]``; None for all
+            alike. Needs `shared`.
 
     Raises:
         ValueError: A size is not known, there is one sample alone, or an option is out of range.
@@ -40,8 +44,10 @@ class CRD(nn.Module):
     Reference:
         Tian, Krishnan & Isola 2020, arXiv:1910.10699, sec. 3. As in its code, the first batch sets the
         normalising constants, one for each side. Unlike its code, negatives are drawn with replacement from
-        all other samples rather than from other classes, so labels are not needed; a vector of zero length
-        embeds to zero; of several views of one sample within a step, the memory takes in the last.
+        all other samples rather than from other classes, so labels are not needed, and once a batch rather than once
+        a sample (``shared=False``), which changes the loss's variance but not its expectation; with `weights` the
+        noise is what is drawn, where the code takes it for uniform; a vector of zero length embeds to zero; of several
+        views of one sample within a step, the memory takes in the last.
 
     Example:
         >>> loss = CRD(student=(4,), teacher=(6,), samples=10, negatives=5, feat_dim=8)
@@ -55,6 +61,9 @@ class CRD(nn.Module):
     student_memory: Tensor
     teacher_memory: Tensor
     log_z: Tensor
+    kept: Tensor
+    other: Tensor
+    log_share: Tensor
 
     def __init__(
         self,
@@ -66,6 +75,8 @@ class CRD(nn.Module):
         feat_dim: int = 128,
         temperature: float = 0.07,
         momentum: float = 0.5,
+        shared: bool = True,
+        weights: Tensor | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if negatives < 1 or feat_dim < 1 or not temperature > 0 or not 0 <= momentum < 1:
@@ -73,8 +84,11 @@ class CRD(nn.Module):
                 "CRD: expected negatives >= 1, feat_dim >= 1, temperature > 0 and 0 <= momentum < 1; found "
                 f"{negatives}, {feat_dim}, {temperature} and {momentum}."
             )
+        if weights is not None and not shared:
+            raise ValueError("CRD: expected shared=True with weights, found False. Leave one of them out.")
         self.given = student, teacher, samples
         self.negatives, self.feat_dim = negatives, feat_dim
+        self.shared, self.weights = shared, weights
         self.temperature, self.momentum = temperature, momentum
         self.samples = 0
         self._settled = False
@@ -105,6 +119,16 @@ class CRD(nn.Module):
             reach = 1 / math.sqrt(self.feat_dim / 3)
             self.register_buffer(name, torch.empty(self.samples, self.feat_dim).uniform_(-reach, reach))
         self.register_buffer("log_z", torch.full((2,), torch.nan))
+        if self.weights is not None:
+            self._weigh(torch.as_tensor(self.weights, dtype=torch.float64))
+
+    def _weigh(self, weights: Tensor) -> None:
+        if weights.shape != (self.samples,):
+            raise ValueError(f"CRD: expected one weight for each of {self.samples} samples, found {weights.shape}.")
+        kept, other = alias_tables(weights)
+        share = (weights / weights.sum()).log().float()
+        for name, table in {"kept": kept, "other": other, "log_share": share}.items():
+            self.register_buffer(name, table, persistent=False)
 
     def forward(self, student: Tensor, teacher: Tensor, /, *, index: Tensor) -> Tensor:
         """The loss against freshly drawn negatives.
@@ -120,12 +144,22 @@ class CRD(nn.Module):
         return self.sides(student, teacher, index=index, others=self.draw(index)).sum(dim=0)
 
     def draw(self, index: Tensor) -> Tensor:
-        """Numbers of other samples for each, ``[B, negatives]``: uniform, with replacement, never the own."""
+        """Numbers of other samples, with replacement: one set ``[negatives]``, or one for each, ``[B, negatives]``.
+
+        Sets of their own never hold the own sample.
+        """
+        if self.weights is not None:
+            return alias_draw(self.kept, self.other, self.negatives)
+        if self.shared:
+            return torch.randint(self.samples, (self.negatives,), device=index.device)
         others = torch.randint(self.samples - 1, (len(index), self.negatives), device=index.device)
         return others + (others >= index[:, None])
 
     def sides(self, student: Tensor, teacher: Tensor, *, index: Tensor, others: Tensor) -> Tensor:
-        """The student's and the teacher's loss, ``[2, B]``, against the samples `others`, ``[B, K]``."""
+        """The student's and the teacher's loss, ``[2, B]``, against the samples `others`, ``[K]`` or ``[B, K]``.
+
+        Of ``[K]``, each sample leaves itself out, and the others weigh so much more.
+        """
         if not self.samples:
             raise ValueError("CRD: not bound. Give student=, teacher= and samples=, or call bind() first.")
         if not index.is_cuda and not 0 <= int(index.min()) <= int(index.max()) < self.samples:
@@ -139,11 +173,8 @@ class CRD(nn.Module):
         with torch.autocast(student.device.type, enabled=False):
             student_embed = self._embed(self.student_head, student)
             teacher_embed = self._embed(self.teacher_head, teacher.detach())
-            among = torch.cat([index[:, None], others], dim=1)
             sides = (student_embed, self.teacher_memory), (teacher_embed, self.student_memory)
-            log_scores = torch.stack([self._log_scores(embed, memory, among) for embed, memory in sides])
-            log_scores = log_scores - self._log_normaliser(log_scores.detach(), learning)[:, None, None]
-            loss = self._contrast(log_scores)
+            loss = self._compare(sides, index, others, learning)
         if learning:
             self._seen.append((index, student_embed.detach(), teacher_embed.detach()))
         return loss
@@ -169,33 +200,91 @@ class CRD(nn.Module):
         x = full(x).flatten(1)
         return F.normalize(F.linear(x, head.weight.to(x.dtype), head.bias.to(x.dtype)), dim=1)
 
-    def _log_scores(self, embed: Tensor, memory: Tensor, among: Tensor) -> Tensor:
-        return (embed @ memory.to(embed.dtype).T).gather(1, among) / self.temperature
-
     def _start_alike(self) -> None:
         """Before the first step, every process takes over the random memories of the first."""
         if not self._settled and _processes() > 1 and self.log_z.isnan().any():
             dist.broadcast(self.student_memory, 0)
             dist.broadcast(self.teacher_memory, 0)
 
-    def _log_normaliser(self, log_scores: Tensor, learning: bool) -> Tensor:
-        """Logarithms of the two normalising constants ``[2]``; set by the first batch learned from."""
-        if not self._settled and self.log_z.isnan().any():
-            log_mean = log_scores.flatten(1).logsumexp(dim=1) - math.log(log_scores[0].numel())
+    def _compare(self, sides: Sequence[tuple[Tensor, Tensor]], index: Tensor, others: Tensor, learning: bool) -> Tensor:
+        """Both losses, ``[2, B]``, of embeddings against memories."""
+        own = [(embed * memory[index].to(embed.dtype)).sum(dim=1) / self.temperature for embed, memory in sides]
+        scores: list[Tensor] = []
+        if self._unsettled():
+            with torch.no_grad():
+                far = [self._log_scores(embed, memory, others) for embed, memory in sides]
+                scores = [torch.cat([x[:, None], y], dim=1) for x, y in zip(own, far, strict=True)]
+        log_z = self._log_normaliser(scores, learning).to(own[0].dtype)
+        return torch.stack(
+            [
+                self._contrast(embed, memory, others, index, score - shift, shift)
+                for (embed, memory), score, shift in zip(sides, own, log_z, strict=True)
+            ]
+        )
+
+    def _unsettled(self) -> bool:
+        return not self._settled and bool(self.log_z.isnan().any())
+
+    def _log_normaliser(self, scores: Sequence[Tensor], learning: bool) -> Tensor:
+        """Logarithms of the two normalising constants ``[2]``; set by the scores of the first batch learned from."""
+        if self._unsettled():
+            log_mean = torch.stack([x.detach().flatten().logsumexp(dim=0) - math.log(x.numel()) for x in scores])
             if not learning:
                 return log_mean + math.log(self.samples)
             log_mean = _from_all(log_mean[None]).logsumexp(dim=0) - math.log(_processes())
             self.log_z.copy_(log_mean + math.log(self.samples))
         self._settled = True
-        return self.log_z.to(log_scores.dtype)
+        return self.log_z
 
-    def _contrast(self, log_scores: Tensor) -> Tensor:
+    def _log_scores(self, embed: Tensor, memory: Tensor, others: Tensor) -> Tensor:
+        """Scores of each sample with the others', ``[B, K]``."""
+        if others.dim() == 1:
+            return embed @ memory[others].to(embed.dtype).T / self.temperature
+        return (embed @ memory.to(embed.dtype).T).gather(1, others) / self.temperature
+
+    def _contrast(
+        self, embed: Tensor, memory: Tensor, others: Tensor, index: Tensor, own: Tensor, log_z: Tensor
+    ) -> Tensor:
         """``-log x / (x + c)`` of the own sample, ``-log c / (x + c)`` of each other, from ``log x``."""
-        noise = (log_scores.shape[-1] - 1) / self.samples
-        log_noise, log_floor = math.log(noise), math.log(noise + EPS)
-        own = F.softplus(log_floor - log_scores[..., 0])
-        others = F.softplus(log_scores[..., 1:] - log_floor) + (log_floor - log_noise)
-        return own + others.sum(dim=-1)
+        count = others.shape[-1]
+        own_floor, _ = self._log_noise(index, count)
+        floor, noise = self._log_noise(others, count)
+        right: Tensor = F.softplus(own_floor - own)
+        if others.dim() > 1:
+            each: Tensor = F.softplus(self._log_scores(embed, memory, others) - log_z - floor) + (floor - noise)
+            return right + each.sum(dim=1)
+        rows = memory.index_select(0, others).to(embed.dtype)
+        wrong = _Against.apply(embed / self.temperature, rows, log_z + floor)
+        constant = (floor - noise) * count if isinstance(floor, float) else (floor - noise).sum()
+        itself = index.new_zeros(self.samples).scatter_add_(0, others, torch.ones_like(others))[index]
+        # What it has for itself is taken out again: the sums are over all pairs at once.
+        wrong = (wrong - itself * F.softplus(own - own_floor)) * count / (count - itself).clamp(min=1)
+        total: Tensor = right + wrong + constant
+        return total
+
+    def _log_noise(self, index: Tensor, count: int) -> tuple[Any, Any]:
+        """Of each sample, the logarithms of ``c + EPS`` and of c, its expected number among so many draws."""
+        if self.weights is None:
+            noise = count / self.samples
+            return math.log(noise + EPS), math.log(noise)
+        log_noise = self.log_share[index] + math.log(count)
+        return (log_noise.exp() + EPS).log(), log_noise
+
+
+class _Against(torch.autograd.Function):
+    """The sum over the rows of ``softplus(anchor @ row - shift)``, for each anchor: one matrix is kept, not four."""
+
+    @staticmethod
+    def forward(ctx: Any, anchors: Tensor, rows: Tensor, shift: Tensor) -> Tensor:
+        scores = (rows @ anchors.T).sub_(shift[:, None] if shift.dim() else shift)
+        total: Tensor = F.softplus(scores).sum(dim=0)
+        ctx.save_for_backward(scores.sigmoid_(), rows)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        share, rows = ctx.saved_tensors
+        return gradients[0][:, None] * (share.T @ rows), None, None
 
 
 def _unsettle(loss: CRD, _: Any) -> None:

@@ -52,12 +52,17 @@ def dist(
     if not (inter_weight >= 0 and intra_weight >= 0):
         raise ValueError(f"dist: expected weights of 0 or more, found {inter_weight} and {intra_weight}.")
     probs, targets = (
-        (full(x) / temperature).softmax(dim=1).movedim(1, -1).reshape(-1, x.shape[1])
+        _rows((full(x) if temperature == 1 else full(x) / temperature).softmax(dim=1))
         for x in (student, teacher.detach())
     )
     inter, intra = (1 - _correlation(probs, targets, dim=dim).mean() for dim in (1, 0))
     value: Tensor = temperature**2 * (inter_weight * inter + intra_weight * intra)
     return value.expand(len(student))
+
+
+def _rows(probs: Tensor) -> Tensor:
+    """Every position a sample."""
+    return probs if probs.dim() == 2 else probs.movedim(1, -1).flatten(0, -2)
 
 
 def _correlation(a: Tensor, b: Tensor, *, dim: int) -> Tensor:

@@ -68,4 +68,4 @@ def factor(
     if distance == "l2":
         length: Tensor = torch.linalg.vector_norm(off, dim=1)
         return length
-    return (off.abs() if distance == "l1" else off.square()).mean(dim=1)
+    return (off.abs() if distance == "l1" else off.square()).sum(dim=1) / off.shape[1]

@@ -63,7 +63,9 @@ class FT(Learned):
     The paraphraser is frozen and kept in eval mode.
 
     Args:
-        paraphraser: Trained on the features of the teacher's tap; it cannot be named in a recipe.
+        paraphraser: Trained on the features of the teacher's tap. None: one is made, and has to be trained first; the
+            scheme `paraphrased` does so.
+        rate: Channels of the factor over those of the teacher's maps, for the paraphraser that is made.
         student: Shape of one sample, ``(C, H, W)``; None to learn it in `bind`.
         teacher: Shape of one sample of the teacher; None to learn it in `bind`.
         norm: Batch normalisation in the translator.
@@ -72,7 +74,7 @@ class FT(Learned):
         power: Of `factor`.
 
     Raises:
-        ValueError: There is no paraphraser, or it was made for another width.
+        ValueError: The paraphraser is not trained, or was made for another width.
 
     Reference:
         Kim, Park & Kwak 2018, "Paraphrasing Complex Network", arXiv:1802.04977. Networks and distance are those of
@@ -86,6 +88,7 @@ class FT(Learned):
     """
 
     translator: nn.Sequential
+    paraphraser: Paraphraser
 
     def __init__(
         self,
@@ -93,29 +96,33 @@ class FT(Learned):
         paraphraser: Paraphraser | None = None,
         student: Sizes | None = None,
         teacher: Sizes | None = None,
+        rate: float = 0.5,
         norm: bool = False,
         form: Literal["whole", "channels"] = "whole",
         distance: Literal["l1", "l2", "squared"] = "l1",
         power: float = 2.0,
     ) -> None:
         super().__init__(student, teacher)
-        if not isinstance(paraphraser, Paraphraser):
-            raise ValueError(
-                f"FT: expected a trained paraphraser, found {paraphraser!r}. Train a `losses.ft.Paraphraser` on the "
-                "teacher's features with its `reconstruction`, from Python, and give it as paraphraser=."
-            )
-        self.paraphraser = paraphraser.eval().requires_grad_(False)
+        if paraphraser is not None and not isinstance(paraphraser, Paraphraser):
+            raise ValueError(f"FT: expected a losses.ft.Paraphraser, found {paraphraser!r}.")
+        self.trained = paraphraser is not None
+        self.rate = rate
+        if paraphraser is not None:
+            self.paraphraser = paraphraser.eval().requires_grad_(False)
         self.with_norm = norm
         self.options: dict[str, Any] = {"form": form, "distance": distance, "power": power}
         self.settle()
 
     def build(self, student: Shape, teacher: Shape) -> None:
         """Make the translator."""
-        if len(student) != 3 or len(teacher) != 3 or teacher[0] != self.paraphraser.channels:
+        made_for = self.paraphraser.channels if self.trained else teacher[0]
+        if len(student) != 3 or len(teacher) != 3 or teacher[0] != made_for:
             raise ValueError(
-                f"FT: expected maps (C, H, W), the teacher's with the {self.paraphraser.channels} channels its "
-                f"paraphraser was made for; found student {student} and teacher {teacher}."
+                f"FT: expected maps (C, H, W), the teacher's with the {made_for} channels its paraphraser was made "
+                f"for; found student {student} and teacher {teacher}."
             )
+        if not self.trained:
+            self.paraphraser = Paraphraser(teacher[0], rate=self.rate).eval().requires_grad_(False)
         widths = student[0], student[0], self.paraphraser.factors, self.paraphraser.factors
         self.translator = _layers(nn.Conv2d, widths, normed=self.with_norm)
 
@@ -130,13 +137,24 @@ class FT(Learned):
             ``[B]``, at least 0; 0 where the factors have one direction.
         """
         self.need_built()
+        if not self.trained:
+            raise ValueError(
+                "FT: expected a trained paraphraser, found a fresh one. Train it first: scheme: {use: paraphrased} in "
+                "a recipe; from Python, give a `losses.ft.Paraphraser` trained with its `reconstruction`."
+            )
         with torch.autocast(student.device.type, enabled=False):
             return factor(self.translator(full(student)), self.paraphraser(teacher.detach()), **self.options)
+
+    def freeze(self) -> None:
+        """The paraphraser is trained now, and stays as it is."""
+        self.paraphraser.eval().requires_grad_(False)
+        self.trained = True
 
     def train(self, mode: bool = True) -> Self:
         """The paraphraser stays in eval mode."""
         super().train(mode)
-        self.paraphraser.eval()
+        if self.built:
+            self.paraphraser.eval()
         return self
 
 

@@ -41,7 +41,7 @@ def info_nce(student: Tensor, teacher: Tensor, /, *, temperature: float = 0.1, s
     positive("info_nce", temperature=temperature)
     anchors, targets = unit(full(student).flatten(1)), unit(full(teacher.detach()).flatten(1))
     with torch.autocast(student.device.type, enabled=False):  # a matrix product would drop to half precision
-        scores = anchors @ targets.T / temperature
+        scores = (anchors / temperature) @ targets.T
     own = scores.diagonal()
     found = scores.logsumexp(dim=1) - own
     return (found + scores.logsumexp(dim=0) - own) / 2 if symmetric else found

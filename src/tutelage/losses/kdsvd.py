@@ -57,7 +57,7 @@ def kdsvd(student: Sequence[Tensor], teacher: Sequence[Tensor], /, *, rank: int 
 
 def main_directions(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The first right singular vectors of each map, ``[B, C, rank]``, and their singular values, ``[B, rank]``."""
-    _, values, vectors_t = torch.linalg.svd(_matrix(x), full_matrices=False)
+    _, values, vectors_t = _decomposed(_matrix(x))
     vectors = vectors_t[:, :rank].mT
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
     return vectors * _sign(largest), values[:, :rank]
@@ -77,14 +77,20 @@ def compare(student: Sequence[Tensor], targets: Sequence[tuple[Tensor, Tensor]])
     return value.where(finite, torch.nan)
 
 
+def _decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Singular values and vectors. What is not finite has none; it is set to 0 here."""
+    left, values, right_t = torch.linalg.svd(x.nan_to_num(0.0, 0.0, 0.0), full_matrices=False)
+    return left, values, right_t
+
+
 def _vectors(x: Tensor, count: int) -> Tensor:
     vectors: Tensor = _RightVectors.apply(_matrix(x))
     return vectors[:, :, :count]
 
 
 def _matrix(x: Tensor) -> Tensor:
-    """Positions by channels, ``[B, HW, C]``. What is not finite has no singular vectors; it is set to 0 here."""
-    return full(x).flatten(2).mT.nan_to_num(0.0, 0.0, 0.0)
+    """Positions by channels, ``[B, HW, C]``."""
+    return full(x).flatten(2).mT
 
 
 def _nearest(vectors: Tensor, directions: Tensor) -> Tensor:
@@ -109,7 +115,7 @@ class _RightVectors(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        left, values, right_t = torch.linalg.svd(x, full_matrices=False)
+        left, values, right_t = _decomposed(x)
         ctx.save_for_backward(left, values, right_t)
         vectors: Tensor = right_t.mT
         return vectors
@@ -124,7 +130,9 @@ class _RightVectors(torch.autograd.Function):
         turn = right_t @ gradient
         gap = share[:, None].square() - share[:, :, None].square()
         inside = share[:, :, None] * (turn - turn.mT) * gap / (gap.square() + tiny**2)
-        outside = gradient.mT - gradient.mT @ right_t.mT @ right_t
-        inverse = share / (share.square() + tiny**2)
-        found: Tensor = left @ (inside @ right_t + inverse[:, :, None] * outside) / size
+        inner = inside @ right_t
+        if right_t.shape[1] < right_t.shape[2]:  # else the vectors span everything
+            outside = gradient.mT - gradient.mT @ right_t.mT @ right_t
+            inner = inner + (share / (share.square() + tiny**2))[:, :, None] * outside
+        found: Tensor = left @ (inner / size)
         return found

@@ -41,4 +41,4 @@ def mse(student: Tensor, teacher: Tensor, /, *, standardise: bool = False) -> Te
     target = full(teacher.detach()).flatten(1)
     if standardise:
         target = F.layer_norm(target, target.shape[1:])
-    return (full(student).flatten(1) - target).square().mean(dim=1)
+    return (full(student).flatten(1) - target).square().sum(dim=1) / target.shape[1]

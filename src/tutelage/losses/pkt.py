@@ -46,7 +46,7 @@ def pkt(student: Tensor, teacher: Tensor, /, *, diagonal: bool = False, eps: flo
         flat = full(x).flatten(1)
         length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         directions = flat / torch.where(length > 0, length + eps, 1.0)
-        alike = ((directions @ directions.T + 1) / 2).clamp(min=0)
+        alike = (directions @ directions.T + 1).relu()  # twice the cosines from 0 to 1, before they are shares
         if not diagonal:
             alike = alike.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
         total = alike.sum(dim=1, keepdim=True)
@@ -54,6 +54,8 @@ def pkt(student: Tensor, teacher: Tensor, /, *, diagonal: bool = False, eps: flo
 
     with torch.autocast(student.device.type, enabled=False):  # a matrix product would drop to half precision
         prob, target = picks(student), picks(teacher.detach())
+    if eps > 0:
+        return (target * ((target + eps).log() - (prob + eps).log())).sum(dim=1)
     # Where the teacher's probability is 0 the term is 0, whatever the logarithm.
     heard = target > 0
     ratio = torch.where(heard, target + eps, 1.0).log() - torch.where(heard, prob + eps, 1.0).log()

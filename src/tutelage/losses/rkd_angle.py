@@ -40,15 +40,36 @@ def rkd_angle(student: Tensor, teacher: Tensor, /, *, normalise: bool = False) -
     """
     same_batch("rkd_angle", student, teacher)
 
-    def cosines(x: Tensor) -> Tensor:
-        x = full(x).flatten(1)
-        inner = gram(unit(x) if normalise else x)
-        own = inner.diagonal()
-        # (x_j - x_i) @ (x_k - x_i), one matrix [j, k] for each anchor i.
-        products = (inner - inner[:, :, None] - inner[:, None, :] + own[:, None, None]).to(x.dtype)
-        squared = squared_distances(inner)
-        apart = squared > 500 * torch.finfo(inner.dtype).eps * (own[:, None] + own)
-        inverse = torch.where(apart, torch.where(apart, squared, 1.0).rsqrt(), 0.0).to(x.dtype)
-        return products * inverse[:, :, None] * inverse[:, None, :]
+    few = student[0].numel() <= 2 * len(student), teacher[0].numel() <= 2 * len(teacher)
+    ours, theirs = (
+        (_by_directions if short else _by_products)(full(x).flatten(1), normalise)
+        for x, short in zip((student, teacher.detach()), few, strict=True)
+    )
+    return F.smooth_l1_loss(ours, theirs, reduction="none").sum(dim=(1, 2)) / len(student) ** 2
 
-    return F.smooth_l1_loss(cosines(student), cosines(teacher.detach()), reduction="none").mean(dim=(1, 2))
+
+def _by_directions(x: Tensor, normalise: bool) -> Tensor:
+    """The cosines from ``B * B`` directions; where vectors are short."""
+    x = unit(x) if normalise else x
+    away = x[None] - x[:, None]
+    own = (x - x.mean(dim=0)).detach().square().sum(dim=1)
+    directions = away * _inverse(away.square().sum(dim=2), own)[:, :, None]
+    with torch.autocast(x.device.type, enabled=False):
+        return directions @ directions.mT
+
+
+def _by_products(x: Tensor, normalise: bool) -> Tensor:
+    """The same from inner products."""
+    inner = gram(unit(x) if normalise else x)
+    own = inner.diagonal()
+    # (x_j - x_i) @ (x_k - x_i), one matrix [j, k] for each anchor i.
+    products = (inner - inner[:, :, None] - inner[:, None, :] + own[:, None, None]).to(x.dtype)
+    inverse = _inverse(squared_distances(inner), own, inner.dtype).to(x.dtype)
+    return products * inverse[:, :, None] * inverse[:, None, :]
+
+
+def _inverse(squared: Tensor, own: Tensor, precision: torch.dtype = torch.float64) -> Tensor:
+    """One over the distance of each pair; 0 where two samples coincide, as far as the precision tells."""
+    apart = squared > 500 * torch.finfo(precision).eps * (own[:, None] + own)
+    found: Tensor = torch.where(apart, torch.where(apart, squared, 1.0).rsqrt(), 0.0)
+    return found

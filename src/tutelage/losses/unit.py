@@ -13,5 +13,4 @@ def unit(x: Tensor, *, dim: int = 1) -> Tensor:
                 [0.0000, 0.0000]])
     """
     length = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
-    has_one = length > 0
-    return torch.where(has_one, x / torch.where(has_one, length, 1.0), 0.0)
+    return x / torch.where(length > 0, length, torch.inf)

@@ -212,14 +212,22 @@ class Company:
             for name, network in self.networks.items()
         }
 
-    def distiller(self, model: nn.Module, teachers: Mapping[str, Teacher]) -> Distiller:
-        """The recipe's paths between a model and these teachers; plain training if there are none."""
+    def distiller(
+        self,
+        model: nn.Module,
+        teachers: Mapping[str, Teacher],
+        *,
+        paths: Mapping[str, Path] | None = None,
+        weighting: Weighting | None = None,
+    ) -> Distiller:
+        """The recipe's paths (or others) between a model and these teachers; plain training if there are none."""
         assert isinstance(self.recipe.paths, dict)
         with seeded(self.seed + 1):
-            paths = {
-                name: build_path(name, spec, self.allow_import) for name, spec in self.recipe.paths.items() if teachers
-            }
-            weighting = build_weighting(self.recipe.weighting, self.allow_import) if teachers else Fixed()
+            if paths is None:
+                specs = self.recipe.paths.items() if teachers else ()
+                paths = {name: build_path(name, spec, self.allow_import) for name, spec in specs}
+            if weighting is None:
+                weighting = build_weighting(self.recipe.weighting, self.allow_import) if teachers else Fixed()
             return Distiller(
                 model,
                 teachers=teachers,

@@ -19,8 +19,8 @@ def names(folder: str) -> dict[str, str]:
     """The parts of a folder: the name to write in a recipe -> the name in Python.
 
     Example:
-        >>> names("schemes")
-        {'offline': 'offline'}
+        >>> sorted(names("schemes"))
+        ['offline', 'paraphrased', 'reused_classifier', 'subclasses']
         >>> names("weighting")["by_gradient"]
         'ByGradient'
     """

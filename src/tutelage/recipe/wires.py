@@ -32,11 +32,11 @@ others paired stages of the networks: `features` and `attention` one path a stag
 
 ANY_SHAPES = (
     *("cc", "correlation", "pkt", "rkd_angle", "rkd_distance", "similarity"),
-    *("crd", "ft", "ofd", "reviewkd", "semckd", "vid"),
+    *("crcd", "crd", "ft", "irg", "ofd", "reviewkd", "semckd", "vid"),
 )
 """Losses that compare samples with each other, or learn a connector of their own."""
 
-ANY_WIDTHS = ("attention", "mgd", "nst", "pairwise")
+ANY_WIDTHS = ("attention", "dpk", "mgd", "nst", "pairwise")
 """Losses that need no equal channels."""
 
 ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")

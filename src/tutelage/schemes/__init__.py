@@ -2,5 +2,8 @@
 
 from .base import Cast, Stage
 from .offline import offline
+from .paraphrased import paraphrased
+from .reused_classifier import reused_classifier
+from .subclasses import subclasses
 
-__all__ = ["Cast", "Stage", "offline"]
+__all__ = ["Cast", "Stage", "offline", "paraphrased", "reused_classifier", "subclasses"]

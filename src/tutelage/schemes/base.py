@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import nn
 
 from tutelage.distiller import Distiller
 from tutelage.ledger import Batch, Step
+from tutelage.path import Path
 from tutelage.teachers.base import Teacher
+from tutelage.weighting import Weighting
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Stage:
         before_step: ``batch -> batch``, for example where a student generates what is learned from.
         step: Replaces the default where a teacher learns too.
         after_step: Called after every optimizer step.
+        epochs: How long; None: as the run's settings say.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Stage:
     before_step: Callable[[Batch], Batch] | None = None
     step: Callable[[Batch], Mapping[str, Step]] | None = None
     after_step: Sequence[Callable[[], None]] = field(default=())
+    epochs: int | None = None
 
     def __call__(self, batch: Batch) -> Mapping[str, Step]:
         """One step of every pupil."""
@@ -44,14 +48,28 @@ class Stage:
 class Cast(Protocol):
     """Everything a scheme may ask for, built from the recipe."""
 
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The teachers' networks by name, for schemes that use a part of one."""
+
     def model(self, role: str) -> nn.Module:
         """A fresh model for a role: ``"student"``, or a name from the recipe."""
 
     def teachers(self) -> dict[str, Teacher]:
         """The recipe's teachers by name."""
 
-    def distiller(self, model: nn.Module, teachers: Mapping[str, Teacher]) -> Distiller:
-        """A distiller of this model with the recipe's paths to these teachers; without teachers, plain training."""
+    def distiller(
+        self,
+        model: nn.Module,
+        teachers: Mapping[str, Teacher],
+        *,
+        paths: Mapping[str, Path] | None = None,
+        weighting: Weighting | None = None,
+    ) -> Distiller:
+        """A distiller of this model with the recipe's paths to these teachers; without teachers, plain training.
+
+        A stage that learns something else than the recipe's paths brings its own, and what they weigh.
+        """
 
     def release(self, pupil: nn.Module) -> nn.Module:
         """The plain module to ship."""
@@ -59,3 +77,18 @@ class Cast(Protocol):
 
 Scheme = Callable[..., Iterator[Stage]]
 """A generator function ``(cast, *, options) -> stages``; code after a ``yield`` sees a trained pupil."""
+
+S = TypeVar("S", bound=Scheme)
+
+
+def asks_live(scheme: S) -> S:
+    """Mark a scheme that changes its teachers, so that answers on disk are of no use to it.
+
+    Example:
+        >>> @asks_live
+        ... def alone(cast): ...
+        >>> alone.asks_live
+        True
+    """
+    scheme.asks_live = True  # type: ignore[attr-defined]
+    return scheme

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.errors import DataError, MissingExtra
+from tutelage.errors import DataError, InputError, MissingExtra
 from tutelage.ledger import BASE, Batch, Outputs
 
 from .base import Task
@@ -19,6 +19,11 @@ class Classification(Task):
     Args:
         classes: How many classes, or their names.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
+        logit_deviation: The loss sees each sample's logits shifted to mean 0 and scaled to this deviation over the
+            classes, as in spherical distillation (2 or 3 there); None: as they are. Predictions are not scaled.
+
+    Raises:
+        InputError: The deviation is not above 0.
 
     Example:
         >>> task = Classification(3)
@@ -30,10 +35,15 @@ class Classification(Task):
     name = "classification"
     metric = "accuracy"
 
-    def __init__(self, classes: int | Sequence[str], *, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, classes: int | Sequence[str], *, label_smoothing: float = 0.0, logit_deviation: float | None = None
+    ) -> None:
+        if logit_deviation is not None and not logit_deviation > 0:
+            raise InputError(f"Classification: expected a logit_deviation above 0, found {logit_deviation}.")
         names = [str(c) for c in range(classes)] if isinstance(classes, int) else classes
         self.classes = tuple(names)
         self.label_smoothing = label_smoothing
+        self.logit_deviation = logit_deviation
 
     def unpack(self, raw: Any) -> Batch:
         """A `Batch` from ``{"inputs", "target", "index", "view", "labelled"}`` or ``(inputs, target)``.
@@ -55,7 +65,10 @@ class Classification(Task):
     def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy; with unlabelled samples, scaled so that the batch mean is the mean over the labelled."""
         target = batch.target.clamp(min=0)
-        loss = F.cross_entropy(outputs[""].float(), target, reduction="none", label_smoothing=self.label_smoothing)
+        logits = outputs[""].float()
+        if self.logit_deviation is not None:
+            logits = self.logit_deviation * F.layer_norm(logits, logits.shape[1:], eps=1e-7)
+        loss = F.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
         valid = batch.labelled.to(loss.dtype)
         return {BASE: loss * valid / valid.mean().clamp(min=1 / len(valid))}
 

@@ -3,6 +3,7 @@
 import torch
 
 from tutelage.losses import CRD
+from tutelage.losses.alias import alias_tables
 
 PARTS = {
     "embed_s.linear.weight": "student_head.weight",
@@ -62,4 +63,12 @@ def crd(tensors, options):
     return returned | {"Z_student": z_student, "Z_teacher": z_teacher}
 
 
-METHODS = {"crd": crd}
+def crd_alias_sampling(tensors, options):
+    """The draws are recorded: which outcome, and whether it keeps the draw."""
+    kept, other = alias_tables(tensors["input:weights"])
+    first, stays = tensors["input:kk"], tensors["input:b"].bool()
+    implied = kept.index_add(0, other, 1 - kept) / len(kept)
+    return {"prob": kept, "alias": other, "draw": torch.where(stays, first, other[first]), "implied": implied}
+
+
+METHODS = {"crd": crd, "crd_alias_sampling": crd_alias_sampling}

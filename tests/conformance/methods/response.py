@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from tutelage.cache.soft_labels import keep_top, recover
 from tutelage.connectors import Regressor
 from tutelage.losses import dist, dkd, kl, mse, soft_cross_entropy, srrl
 
@@ -126,7 +127,23 @@ def srrl_softmax_regression(tensors, options):
     return {"loss": srrl(read, made, head=head, feature_weight=0.0).mean(), "cross_logits": head(read)}
 
 
+def fkd_soft_label(tensors, options):
+    """Ours has a factor T², and takes logits: the logarithms of the label."""
+    kind, classes, temperature = options["label_type"], options["num_classes"], options["temp"]
+    kept, probs = keep_top(tensors["input:teacher_logits"], {"hard": 1, "marginal_smoothing_k10": 10}.get(kind, 5))
+    stored = kept[:, 0] if kind == "hard" else torch.stack([kept.to(probs.dtype), probs], dim=1)
+    label = recover(
+        kept,
+        torch.ones_like(probs) if kind == "hard" else probs,
+        num_classes=classes,
+        rest="renormalise" if kind == "marginal_renorm" else "spread",
+    )
+    value = soft_cross_entropy(tensors["input:student_logits"], temperature * label.log(), temperature=temperature)
+    return {"loss": value.mean() / temperature**2, "soft_label": label, "stored": stored}
+
+
 METHODS = {
+    "fkd_soft_label": fkd_soft_label,
     "kd": kd,
     "kd_reductions": kd_reductions,
     "kd_ce_mix": kd_ce_mix,

@@ -1,0 +1,41 @@
+"""Benchmarks cover what there is."""
+
+import importlib
+import pathlib
+import sys
+
+import pytest
+
+from tutelage import losses
+from tutelage.recipe import catalogue
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """The script of the table of losses, as a module."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module("losses_table")
+    for name in ("losses_table", "cifar10"):
+        sys.modules.pop(name, None)
+
+
+def test_every_loss_has_a_row_in_the_table(table):
+    assert set(losses.__all__) - set(table.METHODS) == set()
+
+
+def test_every_row_names_a_loss_with_options_it_has(table):
+    for method in table.METHODS.values():
+        if method.place is not None:
+            catalogue.made("losses", method.loss)
+
+
+def test_one_bit_a_picture_tells_what_was_right(table):
+    import base64
+
+    import numpy as np
+
+    right = np.arange(13) % 3 == 0
+    line = {"right": base64.b64encode(np.packbits(right).tobytes()).decode(), "samples": 13}
+    assert table.scores(line).tolist() == right.astype(float).tolist()
