@@ -136,7 +136,7 @@ def test_all_methods_are_built_before_any_is_trained(teacher, tutelage, tmp_path
     assert "'entirely'" in message  # a misspelt name is no method that could be left out
     code, printed, message = tutelage(*job(teacher, out, "--methods", "plain,FT"))
     assert code == 2
-    assert "FT: paths.ft.loss" in message
+    assert "FT: path 'ft'" in message
     assert "--skip-refused" in message
     assert not out.exists()
     code, printed, _ = tutelage(*job(teacher, out, "--methods", "plain,FT", "--skip-refused", "--dry-run", "--json"))

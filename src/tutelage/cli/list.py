@@ -19,8 +19,8 @@ def list(kind: str) -> dict[str, str]:
         UnknownName: There is no such kind.
 
     Example:
-        >>> list("schemes")
-        {'offline': 'Frozen teachers teach one student in one stage.'}
+        >>> list("schemes")["offline"]
+        'Frozen teachers teach one student in one stage.'
     """
     if kind not in KINDS:
         raise UnknownName(f"list: there is no kind {kind!r}; {close_names(kind, KINDS)}.")
