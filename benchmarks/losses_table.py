@@ -14,7 +14,6 @@ and one that was stopped goes on.
 """
 
 import argparse
-import base64
 import datetime
 import json
 import pathlib
@@ -25,12 +24,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from cifar10 import SHARED, TEACHERS, tutelage
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 from tutelage import verdict
+from tutelage.bench.results import pack, unpack
 from tutelage.cli.runfolder import hardware, versions
 from tutelage.models import find
 from tutelage.pairing import pair, vectors
@@ -204,7 +203,7 @@ def fill(given: argparse.Namespace) -> None:
 def measured(out: pathlib.Path, result: dict[str, Any], epochs: int) -> dict[str, Any]:
     """What a finished run left: scores, weights, speed, and which test pictures it had right (one bit each)."""
     said = load_file(out / "evaluation.safetensors")
-    right = np.packbits(said["student/prediction"] == said["target"])
+    right = said["student/prediction"] == said["target"]
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["kind"] == "train" and line["stage"] == "student"]
     speed = statistics.median(line["samples_per_second"] for line in steps)
@@ -213,20 +212,13 @@ def measured(out: pathlib.Path, result: dict[str, Any], epochs: int) -> dict[str
         "validation": result["student"]["validation"],
         "weights": {path: found["mean_weight"] for path, found in result["paths"].items()},
         "seconds_per_epoch": BATCH * steps[-1]["step"] / epochs / speed,
-        "samples": len(said["target"]),
-        "right": base64.b64encode(right.tobytes()).decode(),
+        "right": pack(right),
     }
 
 
 def done(results: pathlib.Path) -> list[dict[str, Any]]:
     """The runs that stand in the results."""
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-
-
-def scores(line: dict[str, Any]) -> torch.Tensor:
-    """1 for each test picture that was right, else 0."""
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(line["right"]), dtype=np.uint8), count=line["samples"])
-    return torch.from_numpy(bits).float()
 
 
 def table(given: argparse.Namespace) -> None:
@@ -258,7 +250,7 @@ def gain(lines: dict[int, dict[str, Any]], plain: dict[int, dict[str, Any]]) -> 
     seeds = sorted(lines.keys() & plain.keys())
     if not seeds or lines is plain:
         return "", ""
-    ours, alone = (torch.stack([scores(side[seed]) for seed in seeds]) for side in (lines, plain))
+    ours, alone = (torch.stack([unpack(side[seed]["right"]) for seed in seeds]) for side in (lines, plain))
     found = verdict.judge(ours, alone)
     low, high = (100 * end for end in found.interval)
     return f"{100 * found.delta:+.2f} [{low:+.2f}, {high:+.2f}]", found.verdict

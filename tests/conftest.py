@@ -22,3 +22,16 @@ def shared() -> pathlib.Path:
     if not (SHARED / "README.md").exists():
         pytest.skip(f"needs {SHARED.name}/ beside the project (or TUTELAGE_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def tutelage(capsys):
+    """Runs a command; gives its exit code and what it printed."""
+    from tutelage.cli.__main__ import main
+
+    def command(*arguments) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return command

@@ -29,13 +29,3 @@ def test_every_row_names_a_loss_with_options_it_has(table):
     for method in table.METHODS.values():
         if method.place is not None:
             catalogue.made("losses", method.loss)
-
-
-def test_one_bit_a_picture_tells_what_was_right(table):
-    import base64
-
-    import numpy as np
-
-    right = np.arange(13) % 3 == 0
-    line = {"right": base64.b64encode(np.packbits(right).tobytes()).decode(), "samples": 13}
-    assert table.scores(line).tolist() == right.astype(float).tolist()

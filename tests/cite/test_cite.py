@@ -31,6 +31,14 @@ def test_the_entry_is_the_paper_that_the_docstring_names_first(name):
         assert number[1] in known
 
 
+def test_every_entry_stands_for_a_part_that_there_is():
+    known = {name.replace("_", "") for folder in catalogue.FOLDERS for name in catalogue.names(folder)}
+    known |= set(catalogue.solvers())
+    for entry in read_entries():
+        for part in entry.parts:
+            assert part.partition(".")[0].lower().replace("_", "") in known, entry.key
+
+
 def test_a_part_without_an_entry_of_its_own_is_found_by_its_number(monkeypatch):
     bare = tuple(replace(entry, parts=()) for entry in read_entries())
     monkeypatch.setattr("tutelage.cite.bibliography.read_entries", lambda: bare)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tutelage import foreign
 from tutelage.errors import InputError, UnknownName
 from tutelage.recipe import catalogue
 
@@ -29,6 +30,17 @@ def test_a_foreign_part_is_imported_only_from_a_package_that_was_allowed():
     with pytest.raises(InputError, match="--allow-import json"):
         catalogue.part("losses", "json:loads", where="paths.logits.loss")
     assert catalogue.part("losses", "json:loads", allow_import=["json"])("1") == 1
+
+
+@pytest.mark.parametrize("name", ["tutelage.foreign:importlib.import_module", "tutelage.engine.train:shutil.rmtree"])
+def test_what_our_own_modules_import_is_not_to_be_had_through_them(name):
+    with pytest.raises(InputError, match="--allow-import tutelage"):
+        foreign.load(name, [])
+
+
+def test_students_that_a_scheme_has_changed_are_built_unasked():
+    for name in foreign.OURS:
+        assert callable(foreign.load(name, []))
 
 
 def test_every_name_in_the_catalogue_leads_to_a_part():

@@ -18,7 +18,7 @@ ALIASES = {"kd": "kl"}
 """Other names for paths."""
 
 EQUAL: dict[str, Any] = {"use": "auto", "share": "equal"}
-OPEN = ("guard", "warmup")
+OPEN = ("warmup",)
 """Gates that do not share a path among its teachers: the default's trust does that beside them."""
 
 FREE = ("teachers", "paths", "weighting", "scheme", "task", "train.weighting_lr")
@@ -167,11 +167,15 @@ def _path(name: str, path: str, own: Raw) -> str:
 
 
 def _unknown(name: str, part: str, own: Raw) -> str:
-    known = [*own, *ALONE, "equal", *ALIASES, *catalogue.names("weighting"), *SHORT, *catalogue.names("losses")]
+    known = [*own, *ALONE, "equal", *ALIASES, *_rules(), *SHORT, *catalogue.names("losses")]
     return (
         f"method {name!r}: there is no method, path, loss or weighting {part!r}; "
         f"{close_names(part, dict.fromkeys(known))}."
     )
+
+
+def _rules() -> list[str]:
+    return [*catalogue.names("weighting"), *catalogue.solvers()]
 
 
 def _is_rule(word: str) -> bool:
@@ -182,7 +186,7 @@ def _weighting(name: str, text: str) -> dict[str, Any]:
     rule, *gates = text.split("+")
     for word in (rule, *gates):
         if not _is_rule(word):
-            known = ["equal", *catalogue.names("weighting")]
+            known = ["equal", *_rules()]
             raise UnknownName(f"method {name!r}: there is no weighting {word!r}; {close_names(word, known)}.")
     for gate in gates:
         if _kind(gate) != "gate":

@@ -227,17 +227,13 @@ def prepare(
     for role, network in {"student": student, **teachers}.items():
         _say_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
-    small = _two(example)
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, small))
+    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(example)))
 
     def selection() -> Any:
         return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
 
     examined = examine(teachers, task, selection, force=force, records=_heard(recipe, splits, teachers))
-    prepared = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
-    for pupil in prepared.first_stage().pupils.values():
-        _rehearse(pupil, small)
-    return prepared
+    return _rehearsed(Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example))
 
 
 def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
@@ -257,18 +253,22 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     shape, classes = splits.train.shape, len(splits.classes)
     student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
     teachers = {name: first.teachers[name] for name in recipe.teachers}
-    small = _two(first.example)
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, small))
-    prepared = dataclasses.replace(
-        first,
-        recipe=recipe,
-        task=task,
-        teachers=teachers,
-        examined={name: first.examined[name] for name in teachers},
-        pairing=pairing,
-    )
+    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(first.example)))
+    examined = {name: first.examined[name] for name in teachers}
+    changes: dict[str, Any] = {
+        "recipe": recipe,
+        "task": task,
+        "teachers": teachers,
+        "examined": examined,
+        "pairing": pairing,
+    }
+    return _rehearsed(dataclasses.replace(first, **changes))
+
+
+def _rehearsed(prepared: Prepared) -> Prepared:
+    """The same, with every path of the first stage computed on two samples."""
     for pupil in prepared.first_stage().pupils.values():
-        _rehearse(pupil, small)
+        _rehearse(pupil, _two(prepared.example))
     return prepared
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
@@ -73,6 +73,21 @@ class Cast(Protocol):
 
     def release(self, pupil: nn.Module) -> nn.Module:
         """The plain module to ship."""
+
+
+def origin_of_changed(student: nn.Module, scheme: str, **arguments: Any) -> dict[str, Any]:
+    """How a student can be built again once a scheme has changed it, which is known of models that have a name.
+
+    Args:
+        student: As it was, with its origin.
+        scheme: The function of `tutelage.recipe.changed` that changes it in the same way.
+        **arguments: What that function takes beside the student; plain data.
+    """
+    origin: dict[str, Any] = student.__dict__["origin"]
+    if origin["library"] in ("module", "factory"):
+        return {**origin, "library": "module"}
+    arguments["student"] = {key: origin[key] for key in ("library", "name", "arguments")}
+    return {"library": "factory", "name": f"tutelage.recipe.changed:{scheme}", "arguments": arguments, "weights": None}
 
 
 Scheme = Callable[..., Iterator[Stage]]

@@ -13,7 +13,7 @@ from tutelage.errors import RecipeError
 from tutelage.path import Path
 from tutelage.taps import classifier, inner
 
-from .base import Cast, Stage
+from .base import Cast, Stage, origin_of_changed
 
 
 def reused_classifier(cast: Cast, *, path: str = "reused", reduction: int = 2) -> Iterator[Stage]:
@@ -57,7 +57,7 @@ def reused_classifier(cast: Cast, *, path: str = "reused", reduction: int = 2) -
             f"path {path!r}: expected one tap and no connector, found others. The scheme puts its own into the "
             "student: write `connector: null`."
         )
-    shapes = probe.spec.shape(STUDENT, ours), probe.spec.shape(name, theirs)
+    shapes: Any = probe.spec.shape(STUDENT, ours), probe.spec.shape(name, theirs)
     model = cast.model(STUDENT)
     found = classifier(network)
     head = inner(network).get_submodule(found) if found else None
@@ -70,7 +70,14 @@ def reused_classifier(cast: Cast, *, path: str = "reused", reduction: int = 2) -
         between.bind(*shapes, None)
     except ValueError as error:
         raise RecipeError(f"path {path!r}: {error}") from error
-    origin = _origin(model, ours, shapes, reduction, head)
+    origin = origin_of_changed(
+        model,
+        "reused_classifier",
+        tap=ours,
+        shapes=[list(shape) for shape in shapes],
+        reduction=reduction,
+        classifier=[head.in_features, head.out_features, head.bias is not None],
+    )
     extend(model, ours, between, copy.deepcopy(head).requires_grad_(False))
     order = network.__dict__["preprocess"].classes
     model.__dict__["preprocess"] = dataclasses.replace(model.__dict__["preprocess"], classes=order)
@@ -96,19 +103,3 @@ def extend(model: nn.Module, tap: str, connector: nn.Module, head: nn.Module) ->
         above, _, own = name.rpartition(".")
         setattr(modules[above], own, module)
     return model
-
-
-def _origin(model: nn.Module, tap: str, shapes: Any, reduction: int, head: nn.Linear) -> dict[str, Any]:
-    """How it can be built again, which is known of models that have a name."""
-    student = model.__dict__["origin"]
-    if student["library"] in ("module", "factory"):
-        return {**student, "library": "module"}
-    arguments = {
-        "student": {key: student[key] for key in ("library", "name", "arguments")},
-        "tap": tap,
-        "shapes": [list(shape) for shape in shapes],
-        "reduction": reduction,
-        "classifier": [head.in_features, head.out_features, head.bias is not None],
-    }
-    name = "tutelage.recipe.changed:reused_classifier"
-    return {"library": "factory", "name": name, "arguments": arguments, "weights": None}

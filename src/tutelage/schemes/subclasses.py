@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from tutelage.taps import classifier, inner
 from tutelage.teachers import Frozen
 from tutelage.weighting import Fixed
 
-from .base import Cast, Stage, asks_live
+from .base import Cast, Stage, asks_live, origin_of_changed
 
 
 @asks_live
@@ -63,7 +62,7 @@ def subclasses(cast: Cast, *, parts: int = 5, spread: float = 0.1, epochs: int |
         yield Stage(f"teacher-{name}", {"teacher": learns}, epochs=epochs)
         taught[name] = Frozen(divided)
     student = cast.model(STUDENT)
-    origin = _origin(student, parts)
+    origin = origin_of_changed(student, "subclasses", parts=parts)
     divide(student, parts)
     student.__dict__["origin"] = origin
     yield Stage(STUDENT, {STUDENT: cast.distiller(student, taught)})
@@ -114,12 +113,3 @@ def divide(model: nn.Module, parts: int) -> tuple[nn.Module, str]:
     above, _, own = found.rpartition(".")
     setattr(place.get_submodule(above), own, divided.to(head.weight.device))
     return model, f"{found}.split"
-
-
-def _origin(model: nn.Module, parts: int) -> dict[str, Any]:
-    """How it can be built again, which is known of models that have a name."""
-    student = model.__dict__["origin"]
-    if student["library"] in ("module", "factory"):
-        return {**student, "library": "module"}
-    arguments = {"student": {key: student[key] for key in ("library", "name", "arguments")}, "parts": parts}
-    return {"library": "factory", "name": "tutelage.recipe.changed:subclasses", "arguments": arguments, "weights": None}

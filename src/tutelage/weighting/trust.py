@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Row, Spec
 
-from .base import Weighting, by_path
+from .base import Weighting, by_path, whole
 
 
 class Trust(Weighting):
@@ -92,15 +92,15 @@ class Trust(Weighting):
         answers = dict(zip(names, _doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
         student = _doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
         weights = list(torch.ones_like(ledger.losses.detach()))
-        for path, members in by_path(ledger.rows).items():
+        for members in by_path(ledger.rows).values():
             rows = [ledger.rows[k] for k in members]
             spoken = [answers.get(row.teacher or "") for row in rows]
             heard = _doubts([self._read_by_head(row, lesson) for row in rows], lesson)
             shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
             for k, share, doubt in zip(members, shares, spoken, strict=True):
-                weight = share if student is None or doubt is None else share * _credit(doubt, student)
-                weights[k] = weight.mean().expand_as(weight) if path in self._batchwise else weight
-        return torch.stack([weight.to(ledger.losses.dtype) for weight in weights])
+                weights[k] = share if student is None or doubt is None else share * _credit(doubt, student)
+        stacked = torch.stack([weight.to(ledger.losses.dtype) for weight in weights])
+        return whole(stacked, ledger.rows, self._batchwise)
 
     def _shares(self, doubts: list[Tensor | None], ones: Tensor) -> list[Tensor]:
         """One ``[B]`` for each teacher; they sum to 1, and are equal where a doubt is unknown."""
