@@ -69,6 +69,14 @@ class Batch:
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+
+        def moved(fields: Mapping[str, Any]) -> dict[str, Any]:
+            return {k: x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for k, x in fields.items()}
+
+        return Batch(**moved({**self.__dict__, "extras": moved(self.extras)}))
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -190,6 +198,7 @@ class Spec:
         responses: Paths whose student tap is the model's own output.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         labelled: Whether any training sample has a label.
+        held_out: Whether samples are held out of training for weightings to look at.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -204,6 +213,7 @@ class Spec:
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
     labelled: bool = True
+    held_out: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: Tap) -> Shape | tuple[Shape, ...] | None:

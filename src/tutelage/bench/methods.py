@@ -18,7 +18,7 @@ ALIASES = {"kd": "kl"}
 """Other names for paths."""
 
 EQUAL: dict[str, Any] = {"use": "auto", "share": "equal"}
-OPEN = ("warmup",)
+OPEN = ("guard", "warmup")
 """Gates that do not share a path among its teachers: the default's trust does that beside them."""
 
 FREE = ("teachers", "paths", "weighting", "scheme", "task", "train.weighting_lr")

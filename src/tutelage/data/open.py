@@ -41,7 +41,7 @@ def open_data(
     image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
     selection: float = 0.1,
-    guard: float = 0.0,
+    guard: float | None = 0.0,
     test: float = 0.2,
     limit: int | float | None = None,
     labels: int | float | None = None,
@@ -62,7 +62,8 @@ def open_data(
             differ 64 (median of the shorter sides below 100) or 224.
         seed: Another seed cuts other slices.
         selection: Share of the training set held out for selection, if the source brings no validation split.
-        guard: Share of the training set held out for the guard.
+        guard: Share of the labelled training samples, of those that are kept, held out for the guard; None: 2%, at
+            least 128 and at most 5%, and none at all where that makes fewer than 32.
         test: Share of everything held out as test, if the source brings no test split.
         limit: Training samples to keep, each class in proportion; a number, or a share if a float.
         labels: Training samples that keep their label, each class in proportion; the others lose theirs.
@@ -82,13 +83,13 @@ def open_data(
         >>> len(splits.train), len(splits.selection), len(splits.test), splits.train.shape
         (1294, 144, 359, (1, 8, 8))
     """
-    for name, share in {"selection": selection, "guard": guard, "test": test}.items():
+    for name, share in {"selection": selection, "guard": guard or 0.0, "test": test}.items():
         if not 0 <= share < 1:
             raise DataError(f"expected {name} to be a share of the samples in [0, 1), found {share}.")
     options = {"image_size": image_size, "in_memory": in_memory}
     found = _find(source, root=root, allow_import=allow_import, max_bad=max_bad, options=options)
     _refuse_one_class(found)
-    return _cut(found, seed, {"test": test, "selection": selection, "guard": guard}, limit, labels)
+    return _cut(found, seed, {"test": test, "selection": selection}, limit, labels, guard)
 
 
 def _find(
@@ -156,6 +157,7 @@ def _cut(
     shares: Mapping[str, float],
     limit: int | float | None,
     labels: int | float | None,
+    guard: float | None,
 ) -> Splits:
     parts, notes = _hold_out(found, seed, shares)
     whole = train = parts["train"]
@@ -169,12 +171,27 @@ def _cut(
         train = train.unlabel((~keep).nonzero().flatten())
         kept = int(train.labelled.sum())
         notes.append(f"labels: {kept:,} of {len(train):,} training samples keep their label.")
+    if "guard" not in parts:
+        parts["guard"], train = _guard(train, guard, seed)
+    parts["train"] = train
     guess = f"{found.name}: {found.layout}, {_size(parts)}"
     return Splits(train, parts["selection"], parts["guard"], parts["test"], train.classes, guess, notes)
 
 
+def _guard(train: Slice, share: float | None, seed: int) -> tuple[Slice, Slice]:
+    """The guard's slice, of labelled samples, and what is left to train on."""
+    known = train.labelled.nonzero().flatten()
+    amount = round(share * len(known)) if share is not None else min(max(128, len(known) // 50), len(known) // 20)
+    if share is None and amount < 32:
+        amount = 0
+    drawn, _ = stratified(train.labels[known], amount, train.classes, seed=seed, what="guard")
+    held = torch.zeros(len(train), dtype=torch.bool)
+    held[known[drawn]] = True
+    return train.select(held.nonzero().flatten()), train.select((~held).nonzero().flatten())
+
+
 def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[dict[str, Slice], list[str]]:
-    """All four parts, those the source does not bring cut from the training set, and the notes."""
+    """The parts, selection and test cut from the training set where the source does not bring them, and the notes."""
     parts, notes = dict(found.parts), list(found.notes)
     train = parts["train"]
     absent = set(range(len(train.classes))) - set(train.labels.tolist())
@@ -186,12 +203,12 @@ def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[di
             notes.append(f"the {name} split has no labels and is left out.")
             del parts[name]
     training = len(train)
-    for name in ("test", "selection", "guard"):
+    for name in ("test", "selection"):
         if name not in parts:
             share = shares[name] * training / len(train)
             drawn, left = stratified(train.labels, share, train.classes, seed=seed, what=name)
             parts[name], train = train.select(drawn), train.select(left)
-            if name != "guard" and len(drawn):
+            if len(drawn):
                 notes.append(f"no {name} split found: {len(drawn):,} samples were cut from the training set.")
         training = len(train) if name == "test" else training
     return {**parts, "train": train}, notes

@@ -92,12 +92,7 @@ class StageModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in batch.__dict__.items()
-            if isinstance(value, Tensor)
-        }
-        return dataclasses.replace(batch, **moved)
+        return batch.to(device)
 
     # -- training
 
@@ -142,6 +137,11 @@ class StageModule(pl.LightningModule):
         if self.step % len(self.loader) == 0:
             for pupil in self.stage.pupils.values():
                 pupil.weighting.end_epoch()
+
+    def news(self) -> list[str]:
+        """What the first pupil's weighting wants people to know."""
+        told: list[str] = self.stage.pupils[self.first()].weighting.news()
+        return told
 
     # -- validation
 

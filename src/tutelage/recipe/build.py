@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,6 +171,7 @@ class Company:
         live: Objects given from Python.
         allow_import: Packages from which parts may come.
         records: Answers on disk, of teachers that need not be asked.
+        held_out: Gives batches of the guard's slice by number; None without one.
         fingerprints: Of teachers, data, augmentation and views, which are compared with those of the records.
     """
 
@@ -186,6 +187,7 @@ class Company:
     allow_import: Sequence[str] = ()
     records: Mapping[str, Record] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    held_out: Callable[[int], Batch] | None = None
 
     def model(self, role: str) -> nn.Module:
         """A fresh model of a role; the same seed gives the same weights."""
@@ -238,6 +240,7 @@ class Company:
                 samples=self.samples,
                 labelled=self.labelled,
                 fingerprints=self.fingerprints,
+                held_out=self.held_out,
                 compile=self.recipe.train.compile,
             )
 
@@ -263,6 +266,9 @@ def build_loader(
     full batches of labelled ones, for as many steps.
     """
     slice_ = getattr(splits, part)
+    if part == "guard":
+        size = min(128, len(slice_))
+        return Loader(slice_, batch_size=size, seed=seed, augment=None, rank=rank, world=world)
     if part != "train":
         return Loader(slice_, batch_size=512, seed=0, augment=None, shuffle=False, drop_last=False, workers=workers)
     whole = len(slice_) // spec.batch_size

@@ -11,6 +11,7 @@ from .entropy import Entropy
 from .fixed import Fixed
 from .gls import GLS
 from .gradnorm import GradNorm
+from .guard import Guard
 from .imtl import IMTL
 from .product import Product
 from .rlw import RLW
@@ -31,6 +32,7 @@ __all__ = [
     "Entropy",
     "Fixed",
     "GradNorm",
+    "Guard",
     "Product",
     "Trust",
     "Uncertainty",
