@@ -28,6 +28,7 @@ ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b")
 
 CLASSES = 5
 SPEC = Spec(
+    held_out=True,
     call=None,
     taps={},
     classes=tuple("vwxyz"),
