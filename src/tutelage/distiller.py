@@ -73,6 +73,9 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
+        if compile:
+            # What was compiled for another model of the same class would be taken for this one, without our taps.
+            torch.compiler.reset()
         # In the instance's dict: the student would be its own submodule twice.
         self.__dict__["trained"] = torch.compile(student, dynamic=False) if compile else student
         self.teachers = nn.ModuleDict(teachers)

@@ -139,7 +139,7 @@ def cut(
 def _guard(train: Slice, share: float | None, seed: int) -> tuple[Slice, Slice]:
     """The guard's slice, of labelled samples, and what is left to train on."""
     known = train.labelled.nonzero().flatten()
-    amount = round(share * len(known)) if share is not None else min(max(128, len(known) // 50), len(known) // 20)
+    amount = min(max(128, len(known) // 50), len(known) // 20) if share is None else share
     if share is None and (amount < 32 or int(torch.unique(train.labels[known], return_counts=True)[1].min()) < 2):
         amount = 0
     drawn, _ = stratified(train.labels[known], amount, _names(train), seed=seed, what="guard")
