@@ -8,6 +8,7 @@ from .by_gradient import ByGradient
 from .calibrate import Calibrate
 from .dwa import DWA
 from .entropy import Entropy
+from .famo import Famo
 from .fixed import Fixed
 from .gls import GLS
 from .gradnorm import GradNorm
@@ -29,6 +30,7 @@ __all__ = [
     "ByGradient",
     "Calibrate",
     "Entropy",
+    "Famo",
     "Fixed",
     "GradNorm",
     "Product",

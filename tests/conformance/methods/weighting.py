@@ -6,7 +6,8 @@ from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse, nst
-from tutelage.weighting import DWA, GLS, Adaptive, Entropy, Fixed, Trust, Uncertainty
+from tutelage.weighting import DWA, GLS, Adaptive, Entropy, Famo, Fixed, Trust, Uncertainty
+from tutelage.weighting.famo import FLOOR
 
 
 def numbered(tensors, name):
@@ -216,6 +217,25 @@ def gls(tensors, options):
     return {"loss": total(rule(ledger, None), ledger, rule)}
 
 
+def famo(tensors, options):
+    """Every task has a teacher here; the gradient of the reference's loss is our weights."""
+    rule, got, rows = Famo(rate=options["w_lr"], decay=options["w_gamma"]), {}, ()
+    for step in range(options["steps"]):
+        before, after = (tensors[f"input:step{step}.{name}"] for name in ("losses", "new_losses"))
+        if not rows:
+            rows = tuple(Row(f"path{k}", "big") for k in range(len(before)))
+            bound(rule, rows)
+        weights = rule(Ledger(rows, before[:, None]), lesson(torch.zeros(1, dtype=torch.int64)))[:, 0]
+        rule.after_step(lambda batch, rows=rows, after=after: Ledger(rows, after[:, None]))
+        shifted = before + FLOOR
+        got |= {
+            f"step{step}.loss": (weights * shifted * shifted.log()).sum(),
+            f"step{step}.grad:losses": weights,
+            f"step{step}.w": rule.preference.clone(),
+        }
+    return got
+
+
 METHODS = {
     "aver": aver,
     "camkd_logits": camkd_logits,
@@ -223,6 +243,7 @@ METHODS = {
     "dwa": dwa,
     "gls": gls,
     "ebkd": ebkd,
+    "famo": famo,
     "adaptive_scaler": adaptive_scaler,
     "adaptive_paths": adaptive_paths,
     "uncertainty_weighting": uncertainty_weighting,
