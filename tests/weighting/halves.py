@@ -28,6 +28,7 @@ OPTIONS = {
         {"rule": "gradvac"},
         {"rule": "mgda", "exact": False},
     ],
+    "Route": [{"to": {"0": "a", "1": ["b"]}}],
     "Warmup": [{"steps": 3}],
 }
 """Weighting -> the options it is tried with, where it needs some or has several ways."""

@@ -34,7 +34,7 @@ def test_weights_and_preferences_are_the_equations_written_with_loops(base):
     taught = rows(1, 3)
     rule = bound(Famo(rate=0.1, decay=0.01, base=base), taught)
     weighed = range(0 if base else 1, 4)
-    w = {k: 0.0 for k in weighed}
+    w = dict.fromkeys(weighed, 0.0)
     m, v = dict(w), dict(w)
     for t in range(1, 5):
         before, after = torch.rand(4).add(0.3).tolist(), torch.rand(4).add(0.2).tolist()

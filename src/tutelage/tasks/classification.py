@@ -50,6 +50,7 @@ class Classification(Task):
 
         Pictures stored as uint8 become floats in [0, 1]. A target below 0 means: not labelled. Without an index,
         samples are numbered within the batch, which no loss or cache that remembers samples can use.
+        Whatever else the mapping holds goes into `Batch.extras`.
         """
         if isinstance(raw, Batch):
             return raw
@@ -60,7 +61,9 @@ class Classification(Task):
             inputs = inputs.float().div_(255)
         index = raw.get("index", torch.arange(len(target), device=target.device))
         view = raw.get("view", torch.zeros_like(index))
-        return Batch(inputs, target, index, view, raw.get("labelled", target >= 0))
+        known = {"inputs", "target", "index", "view", "labelled"}
+        extras = {name: column for name, column in raw.items() if name not in known}
+        return Batch(inputs, target, index, view, raw.get("labelled", target >= 0), extras)
 
     def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy; with unlabelled samples, scaled so that the batch mean is the mean over the labelled."""

@@ -14,7 +14,9 @@ from .gls import GLS
 from .gradnorm import GradNorm
 from .imtl import IMTL
 from .product import Product
+from .reliability import Reliability
 from .rlw import RLW
+from .route import Route
 from .trust import Trust
 from .uncertainty import Uncertainty
 from .warmup import Warmup
@@ -34,6 +36,8 @@ __all__ = [
     "Fixed",
     "GradNorm",
     "Product",
+    "Reliability",
+    "Route",
     "Trust",
     "Uncertainty",
     "Warmup",
