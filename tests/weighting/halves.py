@@ -28,6 +28,7 @@ OPTIONS = {
         {"rule": "gradvac"},
         {"rule": "mgda", "exact": False},
     ],
+    "Learned": [{}, {"at": "1", "init": 0.1, "decay": 0.01}],
     "Route": [{"to": {"0": "a", "1": ["b"]}}],
     "Warmup": [{"steps": 3}],
 }

@@ -13,6 +13,7 @@ from .fixed import Fixed
 from .gls import GLS
 from .gradnorm import GradNorm
 from .imtl import IMTL
+from .learned import Learned
 from .product import Product
 from .reliability import Reliability
 from .rlw import RLW
@@ -35,6 +36,7 @@ __all__ = [
     "Famo",
     "Fixed",
     "GradNorm",
+    "Learned",
     "Product",
     "Reliability",
     "Route",
