@@ -91,6 +91,10 @@ class Distiller(nn.Module):
             classes=task.classes,
             student=student,
             reads={name: path.student_tap for name, path in paths.items()},
+            hears={
+                name: {row.teacher: path.teacher_tap(row.teacher) for row in path.rows(name, teachers) if row.teacher}
+                for name, path in paths.items()
+            },
             responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             labelled=labelled,

@@ -21,7 +21,7 @@ WEIGHS_THE_TASK = {
     "IMTL",
     "Uncertainty",
 }  # and says so
-PER_SAMPLE = {"Auto", "Entropy", "Learned", "Reliability", "Route", "Trust"}
+PER_SAMPLE = {"Auto", "Entropy", "Learned", "Meta", "Reliability", "Route", "Trust"}
 MAY_BE_NEGATIVE = {"IMTL": "equal projections on all gradients can take a negative share of one of them"}
 NAMES = [name for name in weighting.__all__ if name != "Weighting"]
 ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b"), ("deep", "a"), ("deep", "b")])

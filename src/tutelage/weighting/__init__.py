@@ -14,6 +14,7 @@ from .gls import GLS
 from .gradnorm import GradNorm
 from .imtl import IMTL
 from .learned import Learned
+from .meta import Meta
 from .product import Product
 from .reliability import Reliability
 from .rlw import RLW
@@ -37,6 +38,7 @@ __all__ = [
     "Fixed",
     "GradNorm",
     "Learned",
+    "Meta",
     "Product",
     "Reliability",
     "Route",

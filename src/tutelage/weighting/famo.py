@@ -8,10 +8,10 @@ from torch import Tensor
 from tutelage.errors import InputError
 from tutelage.ledger import Batch, Ledger, Lesson, Probe, Row, Spec
 
+from .adam import Adam
 from .base import Weighting, row_means, shown, silence
 
 FLOOR = 1e-8
-BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 class Famo(Weighting):
@@ -54,9 +54,6 @@ class Famo(Weighting):
     """
 
     preference: Tensor
-    momentum: Tensor
-    square: Tensor
-    steps: Tensor
 
     def __init__(self, *, rate: float = 0.025, decay: float = 1e-3, base: bool = False) -> None:
         super().__init__()
@@ -67,17 +64,15 @@ class Famo(Weighting):
         self.base = base
         self._weighed: list[int] = []
         self._before: tuple[Batch, Tensor, torch.autocast] | None = None
-        for name in ("preference", "momentum", "square"):
-            self.register_buffer(name, torch.zeros(0))
-        self.register_buffer("steps", torch.zeros(()))
+        self.register_buffer("preference", torch.zeros(0))
+        self.adam = Adam()
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Start without preferences."""
         super().bind(rows, spec)
         self._weighed = [k for k, row in enumerate(rows) if self.base or row.teacher is not None]
-        for name in ("preference", "momentum", "square"):
-            setattr(self, name, torch.zeros(len(self._weighed), device=self.steps.device))
-        self.steps = torch.zeros_like(self.steps)
+        self.preference = torch.zeros(len(self._weighed), device=self.preference.device)
+        self.adam = Adam(len(self._weighed)).to(self.preference.device)
         self._before = None
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
@@ -106,12 +101,8 @@ class Famo(Weighting):
         fell = before - after
         share = torch.where(fell.isnan(), 0.0, self.preference.softmax(dim=0))
         usual = (share * fell.nan_to_num(nan=0.0)).sum() / share.sum().clamp(min=1e-12)
-        slope = share * (fell.nan_to_num(nan=0.0) - usual) + self.decay * self.preference
-        self.steps += 1
-        self.momentum += (1 - BETAS[0]) * (slope - self.momentum)
-        self.square += (1 - BETAS[1]) * (slope.square() - self.square)
-        mean, size = (x / (1 - beta**self.steps) for x, beta in zip((self.momentum, self.square), BETAS, strict=True))
-        self.preference -= self.rate * mean / (size.sqrt() + EPS)
+        slope = share * (fell.nan_to_num(nan=0.0) - usual)
+        self.preference = self.adam(self.preference, slope, rate=self.rate, decay=self.decay)
 
     def _log_means(self, ledger: Ledger, *, shared: bool) -> Tensor:
         """Logarithms of the batch means of the rows that are weighed; NaN where they have none."""
