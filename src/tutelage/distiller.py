@@ -1,10 +1,12 @@
 """Distiller: a student with its teachers, paths, weighting and task. A batch goes in, a `Step` comes out."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import RecipeError
 from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step
@@ -96,6 +98,10 @@ class Distiller(nn.Module):
             classes=task.classes,
             student=student,
             reads={name: path.student_tap for name, path in paths.items()},
+            hears={
+                name: {row.teacher: path.teacher_tap(row.teacher) for row in path.rows(name, teachers) if row.teacher}
+                for name, path in paths.items()
+            },
             responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             labelled=labelled,
@@ -171,13 +177,18 @@ class Distiller(nn.Module):
 
     @torch.no_grad()
     def measure(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Ledger:
-        """The raw ledger of a batch, outside training; with other student parameters if given."""
+        """The raw ledger of a batch, outside training; with other student parameters if given.
+
+        Batch norms go by this batch where they train, and their statistics stay what they were.
+        """
         if params is None:
-            return self.forward(batch).ledger
+            with _statistics_kept(self):
+                return self.forward(batch).ledger
         kept = {name: value.detach().clone() for name, value in self.student.named_parameters()}
         try:
             self.student.load_state_dict(dict(params), strict=False)
-            return self.forward(batch).ledger
+            with _statistics_kept(self):
+                return self.forward(batch).ledger
         finally:
             self.student.load_state_dict(kept, strict=False)
 
@@ -215,3 +226,16 @@ class Distiller(nn.Module):
             module.training = training
         outputs |= {name: teacher(batch, outputs) for name, teacher in self.teachers.items()}
         return {model: {tap: tuple(x.shape[1:]) for tap, x in said.items()} for model, said in outputs.items()}
+
+
+@contextlib.contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Batch norms that train give what they would, and do not move their running statistics."""
+    norms = [x for x in model.modules() if isinstance(x, _BatchNorm) and x.training and x.track_running_stats]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

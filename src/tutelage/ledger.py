@@ -195,6 +195,7 @@ class Spec:
         heads: Teacher name -> its classifier, from the vector before it to the logits.
         student: The model that is trained; its parameters are for rules over gradients.
         reads: Path name -> where it reads the student.
+        hears: Path name -> where it reads each of its teachers, by name.
         responses: Paths whose student tap is the model's own output.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         labelled: Whether any training sample has a label.
@@ -210,6 +211,7 @@ class Spec:
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     student: nn.Module | None = None
     reads: Mapping[str, Tap] = field(default_factory=dict)
+    hears: Mapping[str, Mapping[str, Tap]] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
     labelled: bool = True

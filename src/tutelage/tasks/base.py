@@ -165,6 +165,7 @@ def read(raw: Any) -> dict[str, Any]:
     """The fields of a `Batch` from what a loader gives; pictures stored as uint8 become floats in [0, 1].
 
     Without an index, samples are numbered within the batch, which no loss or cache that remembers samples can use.
+    Whatever else a mapping holds goes into `Batch.extras`.
 
     Raises:
         DataError: It is neither a mapping nor a pair.
@@ -180,4 +181,5 @@ def read(raw: Any) -> dict[str, Any]:
     view = raw.get("view", torch.zeros_like(index))
     known = torch.ones(len(target), dtype=torch.bool, device=target.device)
     labelled = raw.get("labelled", target >= 0 if target.ndim == 1 else known)
-    return {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
+    fields = {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
+    return {**fields, "extras": {name: column for name, column in raw.items() if name not in fields}}
