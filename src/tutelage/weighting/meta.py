@@ -229,7 +229,8 @@ class Meta(Weighting):
         twin = copy.deepcopy(self._student[0])
         twin.load_state_dict(self._named(at), strict=False)
         chosen = torch.randperm(self.hard)[: self.drawn]
-        hard = Batch(*(self._kept[name][chosen].to(at.device) for name in FIELDS))
+        inputs, target, index, view, labelled = (self._kept[name][chosen].to(at.device) for name in FIELDS)
+        hard = Batch(inputs, target, index, view, labelled)
         with torch.enable_grad():
             doubt = _doubts([self._call(twin, hard)], Lesson(hard, {}, {}, {}))[0]
             if doubt is None:
