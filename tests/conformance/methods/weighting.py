@@ -11,6 +11,9 @@ from tutelage.losses import kl, mse, nst
 from tutelage.weighting import DWA, GLS, Adaptive, Entropy, Famo, Fixed, Meta, Trust, Uncertainty
 from tutelage.weighting.famo import FLOOR
 
+WIDE = 79.0
+"""The definitions have no bound."""
+
 
 def numbered(tensors, name):
     return [tensors[f"{name}.{k}"] for k in range(sum(key.startswith(f"{name}.") for key in tensors))]
@@ -103,7 +106,7 @@ def inter(tensors, student, *, chain, through):
     for k, target in enumerate(targets):
         left = resized(left if chain else student, student, target)
         projected.append(embedded(tensors, k, left))
-        head = nn.Linear(*reversed(tensors[f"input:classifier.{k}.weight"].shape)).double()
+        head = nn.Linear(*reversed(tensors[f"input:classifier.{k}.weight"].shape)).to(target.dtype)
         heads[str(k)] = head.requires_grad_(False)
         head.load_state_dict({what: tensors[f"input:classifier.{k}.{what}"] for what in ("weight", "bias")})
     ledger = Ledger(rows, torch.stack([mse(x, target) for x, target in zip(projected, targets, strict=True)]))
@@ -148,7 +151,7 @@ def adaptive_scaler(tensors, options):
         options["alpha_distill"],
     )
     rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(options["num_paths"])))
-    rule = Adaptive(distill_weight=scale)
+    rule = Adaptive(distill_weight=scale, bound=WIDE)
     weights, loss, gradient = learned(rule, "log_scale", rows, tensors["param:alphas"], losses[:, None])
     return {
         "loss": loss,
@@ -188,7 +191,7 @@ def adaptive_paths(tensors, options):
     task = F.cross_entropy(logits[0], tensors["input:labels"], reduction="none")
     rows = (Row("base"), *(Row(name, "big") for name in options["paths"]))
     losses = torch.stack([task, *map(path, options["paths"])])
-    rule = Adaptive(distill_weight=options["alpha_distill"])
+    rule = Adaptive(distill_weight=options["alpha_distill"], bound=WIDE)
     weights, loss, gradient = learned(rule, "log_scale", rows, tensors["param:alphas"], losses)
     scaled = (weights[1:, None] * losses[1:]).mean(dim=1) / options["alpha_distill"]
     return {"loss": loss, "loss_cls": task.mean(), "losses": scaled, "grad:alphas": gradient}
@@ -197,7 +200,7 @@ def adaptive_paths(tensors, options):
 def uncertainty_weighting(tensors, options):
     losses = tensors["input:losses"]
     rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(len(losses) - 1)))
-    weights, loss, gradient = learned(Uncertainty(), "log_variance", rows, tensors["param:log_var"], losses[:, None])
+    weights, loss, gradient = learned(Uncertainty(bound=WIDE), "log_variance", rows, tensors["param:log_var"], losses[:, None])
     return {"loss": loss, "weights": weights, "grad:log_var": gradient}
 
 
