@@ -105,14 +105,14 @@ def test_the_size_of_a_row_does_not_count():
     assert torch.equal(small.shut, large.shut)
 
 
-def test_it_asks_after_the_first_step_and_then_every_few():
+def test_it_asks_often_at_first_and_then_every_few_steps():
     gate = Guard(every=5)
     gate.bind(ROWS, SPEC)
     asked = []
     for _ in range(11):
         gate.after_step()
         asked.append(gate.asks())
-    assert asked == [0, None, None, None, 1, None, None, None, None, 2, None]
+    assert asked == [1, 2, None, 4, 5, None, None, None, None, 10, None]
 
 
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"memory": 1}, {"doubt": -1.0}])

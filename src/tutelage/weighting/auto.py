@@ -25,7 +25,8 @@ class Auto(Product):
     The latter fade in, since untrained connectors have little to say; the former are in comparable units already, so
     that their scale is changed fourfold at most, and is the same for all teachers of a path: a teacher that says next
     to nothing is not blown up. For each sample the teachers of a path share its weight in proportion to what they give
-    to the label. Where samples are held out, rows that harm the task there are shut (`Guard`).
+    to the label, and one that knows less than the student is hardly heard. Where samples are held out, rows that harm
+    the task there are shut (`Guard`).
 
     Args:
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
@@ -72,7 +73,7 @@ class Auto(Product):
         self.scales = nn.ModuleList([Calibrate(target, limit=limit, mean=self.share == "equal", joint=responses)])
         gates: list[Weighting] = [Warmup(self.warmup, paths=features)]
         if self.share == "trust":
-            gates.append(Trust(shares="likelihood"))
+            gates.append(Trust(shares="likelihood", absolute=True))
         if self.guard and spec.held_out and spec.labelled:
             gates.append(Guard())
         self.gates = nn.ModuleList(gates)

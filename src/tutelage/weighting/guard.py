@@ -32,7 +32,7 @@ class Guard(Weighting):
     too large is the scale's business.
 
     Args:
-        every: Steps between looks, at least 1. The first look follows the first step.
+        every: Steps between looks, at least 1. Before that, looks follow steps 1, 2, 4, 8 …
         memory: How many looks the mean goes back, at least 2.
         doubt: Standard errors, 0 or more.
 
@@ -103,8 +103,9 @@ class Guard(Weighting):
         self.step += 1
 
     def asks(self) -> int | None:
-        """A look after the first step, and then every few."""
-        return self.step // self.every if self.step == 1 or self.step % self.every == 0 else None
+        """A look every few steps, and at the beginning after steps 1, 2, 4, 8 …: harm done early costs the most."""
+        early = self.step < self.every and self.step & (self.step - 1) == 0
+        return self.step if early or self.step % self.every == 0 else None
 
     def hears(self, ledger: Ledger, lesson: Lesson) -> None:
         """Take note of each row's alignment, and decide."""
