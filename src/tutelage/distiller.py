@@ -166,11 +166,13 @@ class Distiller(nn.Module):
 
     @torch.enable_grad()
     def _look(self, batch: Batch) -> tuple[Ledger, Lesson]:
-        """The ledger of held-out samples, with gradient; everything in eval mode, as in use."""
+        """The ledger of held-out samples, with gradient; in eval mode, as in use, where the task's loss can be had so."""
         modes = {module: module.training for module in self.modules()}
         self.eval()
+        self.student.train(not self.task.in_eval)
         try:
-            return self._ledger(batch, {STUDENT: self.attend(batch)})
+            with _statistics_kept(self):
+                return self._ledger(batch, {STUDENT: self.attend(batch)})
         finally:
             for module, training in modes.items():
                 module.training = training

@@ -313,7 +313,7 @@ def build_loader(
     """
     slice_ = getattr(splits, part)
     if part == "guard" and not clean:
-        size = min(128, _at_once(slice_.shape), len(slice_))
+        size = min(128, spec.batch_size, len(slice_))
         return Loader(slice_, batch_size=size, seed=seed, augment=None, rank=rank, world=world)
     if clean or part != "train":
         return Loader(

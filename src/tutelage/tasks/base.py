@@ -31,6 +31,7 @@ class Task(abc.ABC):
             that ``data:`` takes in a recipe.
         arguments: Given to every model that is built for this task, such as a scale; a recipe's own win.
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
+        in_eval: Whether `base_loss` can be had from a model in eval mode.
         of_class: What ``per_class`` of `describe` holds.
     """
 
@@ -42,6 +43,7 @@ class Task(abc.ABC):
     reader: ClassVar[Callable[..., Splits]]
     arguments: Mapping[str, Any] = {}
     parts: Parts | None = None
+    in_eval: ClassVar[bool] = True
     of_class: str = "accuracy"
 
     # -- data
