@@ -24,7 +24,7 @@ class Guard(Weighting):
     however many rows there are, since a row's own gradient ends where it reads.
 
     Of the last looks (about `memory` of them) mean and standard error are kept. An open row is shut when its mean lies
-    more than `doubt` standard errors below 0, a shut one is opened when it lies more than half of that above. What
+    more than `doubt` standard errors below 0, a shut one is opened when it lies as far above. What
     changed is told in `news`.
 
     What this does not see stays open: a row that reads a copy made for reading (``":pooled"``, ``":map"``), and a row
@@ -120,7 +120,7 @@ class Guard(Weighting):
         error = ((self.square - self.mean**2).clamp(min=0) / (seen - 1).clamp(min=1)).sqrt()
         enough = self.count >= 3
         harms = enough & (self.mean + self.doubt * error < 0)
-        helps = enough & (self.mean - self.doubt / 2 * error > 0)
+        helps = enough & (self.mean - self.doubt * error > 0)
         shut = (self.shut | harms) & ~helps
         for k in (shut != self.shut).nonzero().flatten().tolist():
             verb = "shut" if shut[k] else "opened again"
