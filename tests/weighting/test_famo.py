@@ -14,7 +14,7 @@ from tutelage import Distiller, Frozen, Path
 from tutelage.errors import InputError
 from tutelage.losses import kl, mse
 from tutelage.tasks import Classification
-from tutelage.weighting import Famo
+from tutelage.weighting import FAMO
 
 _spec = importlib.util.spec_from_file_location("meetings", pathlib.Path(__file__).with_name("meetings.py"))
 meetings = sys.modules["meetings"] = importlib.util.module_from_spec(_spec)
@@ -32,7 +32,7 @@ def step(rule, taught, before, after):
 @pytest.mark.parametrize("base", [False, True])
 def test_weights_and_preferences_are_the_equations_written_with_loops(base):
     taught = rows(1, 3)
-    rule = bound(Famo(rate=0.1, decay=0.01, base=base), taught)
+    rule = bound(FAMO(rate=0.1, decay=0.01, base=base), taught)
     weighed = range(0 if base else 1, 4)
     w = dict.fromkeys(weighed, 0.0)
     m, v = dict(w), dict(w)
@@ -53,7 +53,7 @@ def test_weights_and_preferences_are_the_equations_written_with_loops(base):
 
 def test_units_of_the_losses_play_no_part():
     taught, units = rows(1, 3), torch.tensor([1.0, 1e-3, 7.0, 1e4])
-    plain, scaled = bound(Famo(rate=0.1), taught), bound(Famo(rate=0.1), taught)
+    plain, scaled = bound(FAMO(rate=0.1), taught), bound(FAMO(rate=0.1), taught)
     for _ in range(3):
         before, after = torch.rand(4) + 0.2, torch.rand(4) + 0.2
         here, there = step(plain, taught, before, after), step(scaled, taught, before * units, after * units)
@@ -63,7 +63,7 @@ def test_units_of_the_losses_play_no_part():
 
 def test_the_row_that_falls_fastest_gets_less_and_one_that_rises_gets_more():
     taught = rows(1, 3)
-    rule = bound(Famo(), taught)
+    rule = bound(FAMO(), taught)
     for _ in range(20):
         step(rule, taught, [1.0] * 4, [1.0, 0.9, 0.95, 1.1])
     assert rule.preference[0] < 0 < rule.preference[2]
@@ -72,19 +72,19 @@ def test_the_row_that_falls_fastest_gets_less_and_one_that_rises_gets_more():
 @pytest.mark.parametrize("lost", [0.0, -1.0, math.nan, math.inf], ids=str)
 def test_a_row_without_a_positive_mean_has_no_weight_and_its_preference_stays(lost):
     taught = rows(1, 3)
-    rule = bound(Famo(), taught)
+    rule = bound(FAMO(), taught)
     weights = step(rule, taught, [1, 2, lost, 4], [1, 1, 2, 4])
     assert_close(weights, torch.tensor([1.0, 2 / 3, 0.0, 1 / 3]))
     assert rule.preference[1] == 0
     assert rule.preference[0] < 0 < rule.preference[2]
-    other = bound(Famo(), taught)
+    other = bound(FAMO(), taught)
     step(other, taught, [1, 2, 3, 4], [1, 1, lost, 4])
     assert_close(other.preference, rule.preference)
 
 
 def test_nothing_is_learned_in_evaluation_from_a_probe_or_twice_from_one_step():
     taught = rows()
-    rule = bound(Famo(), taught)
+    rule = bound(FAMO(), taught)
     step(rule.eval(), taught, [1, 2, 3], [1, 1, 3])
     with torch.no_grad():
         step(rule.train(), taught, [1, 2, 3], [1, 1, 3])
@@ -97,7 +97,7 @@ def test_nothing_is_learned_in_evaluation_from_a_probe_or_twice_from_one_step():
 
 def test_a_resumed_rule_goes_on_as_if_nothing_had_happened():
     taught = rows()
-    whole, resumed = bound(Famo(), taught), bound(Famo(), taught)
+    whole, resumed = bound(FAMO(), taught), bound(FAMO(), taught)
     step(whole, taught, [1, 2, 3], [1, 1, 3])
     resumed.load_state_dict(whole.state_dict())
     for rule in (whole, resumed):
@@ -108,7 +108,7 @@ def test_a_resumed_rule_goes_on_as_if_nothing_had_happened():
 @pytest.mark.parametrize("wrong", [{"rate": -0.1}, {"rate": math.inf}, {"decay": -1.0}])
 def test_rates_that_are_no_rates_are_refused(wrong):
     with pytest.raises(InputError, match=r"expected rate and decay of 0 or more; found"):
-        Famo(**wrong)
+        FAMO(**wrong)
 
 
 def net():
@@ -121,7 +121,7 @@ def distilled(rule):
 
 
 def test_a_student_learns_what_the_step_did_to_its_losses_and_its_batch_norms_move_once():
-    distiller = distilled(Famo(rate=0.1))
+    distiller = distilled(FAMO(rate=0.1))
     batch = distiller.task.unpack((torch.rand(6, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])))
     optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
     before = distiller(batch)
@@ -138,7 +138,7 @@ def test_a_student_learns_what_the_step_did_to_its_losses_and_its_batch_norms_mo
 
 
 def test_losses_are_taken_again_in_the_precision_of_the_step():
-    rule, taught, seen = bound(Famo(), rows()), rows(), []
+    rule, taught, seen = bound(FAMO(), rows()), rows(), []
     with torch.autocast("cpu", torch.bfloat16):
         rule(ledger(taught, [1, 2, 3]), lesson())
     rule.after_step(lambda batch: (seen.append(torch.is_autocast_enabled("cpu")), ledger(taught, [1, 2, 3]))[1])

@@ -32,7 +32,7 @@ NOT_ALIKE = {**NOT_BY_NAME, "Route": "goes by the names of the teachers"}
 UNITS = {  # weightings whose claim is that units do not matter -> what stays when each row has units of its own
     **dict.fromkeys(["DWA", "Fixed", "RLW"], "weights"),
     **dict.fromkeys([name for name in GATES if name != "AEKD"], "weights"),
-    **dict.fromkeys(["Calibrate", "Famo", "GLS"], "pull"),
+    **dict.fromkeys(["Calibrate", "FAMO", "GLS"], "pull"),
 }
 COMMON = ["AEKD", "ByGradient"]  # and those for which a factor that all rows share does not matter
 

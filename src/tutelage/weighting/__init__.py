@@ -8,7 +8,7 @@ from .by_gradient import ByGradient
 from .calibrate import Calibrate
 from .dwa import DWA
 from .entropy import Entropy
-from .famo import Famo
+from .famo import FAMO
 from .fixed import Fixed
 from .gls import GLS
 from .gradnorm import GradNorm
@@ -27,6 +27,7 @@ from .warmup import Warmup
 __all__ = [
     "AEKD",
     "DWA",
+    "FAMO",
     "GLS",
     "IMTL",
     "RLW",
@@ -35,7 +36,6 @@ __all__ = [
     "ByGradient",
     "Calibrate",
     "Entropy",
-    "Famo",
     "Fixed",
     "GradNorm",
     "Guard",

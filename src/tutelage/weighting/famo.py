@@ -14,7 +14,7 @@ from .base import Weighting, row_means, shown, silence
 FLOOR = 1e-8
 
 
-class Famo(Weighting):
+class FAMO(Weighting):
     """Weigh the rows so that all losses fall at one rate.
 
     With a preference ``p_k`` a row, the weights are the softmax of ``p_k - log(L_k)``: they sum to 1, whatever the
@@ -43,7 +43,7 @@ class Famo(Weighting):
 
     Example:
         >>> rows = (Row("base"), Row("logits", "big"), Row("layer3", "big"))
-        >>> rule = Famo(rate=0.5)
+        >>> rule = FAMO(rate=0.5)
         >>> rule.bind(rows, Spec(call=None, taps={}))
         >>> before = Ledger(rows, torch.tensor([[1.0], [2.0], [2.0]], requires_grad=True))
         >>> rule(before, Lesson(None, {}, {}, {})).detach().flatten()
@@ -58,7 +58,7 @@ class Famo(Weighting):
     def __init__(self, *, rate: float = 0.025, decay: float = 1e-3, base: bool = False) -> None:
         super().__init__()
         if not (0 <= rate < math.inf and 0 <= decay < math.inf):
-            raise InputError(f"Famo: expected rate and decay of 0 or more; found {rate} and {decay}.")
+            raise InputError(f"FAMO: expected rate and decay of 0 or more; found {rate} and {decay}.")
         self.rate = rate
         self.decay = decay
         self.base = base

@@ -8,7 +8,7 @@ from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse, nst
-from tutelage.weighting import DWA, GLS, Adaptive, Entropy, Famo, Fixed, Meta, Trust, Uncertainty
+from tutelage.weighting import DWA, GLS, Adaptive, Entropy, FAMO, Fixed, Meta, Trust, Uncertainty
 from tutelage.weighting.famo import FLOOR
 
 WIDE = 79.0
@@ -200,9 +200,14 @@ def adaptive_paths(tensors, options):
 def uncertainty_weighting(tensors, options):
     losses = tensors["input:losses"]
     rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(len(losses) - 1)))
+<<<<<<< HEAD
     weights, loss, gradient = learned(
         Uncertainty(bound=WIDE), "log_variance", rows, tensors["param:log_var"], losses[:, None]
     )
+=======
+    rule, given = Uncertainty(bound=WIDE), tensors["param:log_var"]
+    weights, loss, gradient = learned(rule, "log_variance", rows, given, losses[:, None])
+>>>>>>> weights
     return {"loss": loss, "weights": weights, "grad:log_var": gradient}
 
 
@@ -226,7 +231,7 @@ def gls(tensors, options):
 
 def famo(tensors, options):
     """Every task has a teacher here; the gradient of the reference's loss is our weights."""
-    rule, got, rows = Famo(rate=options["w_lr"], decay=options["w_gamma"]), {}, ()
+    rule, got, rows = FAMO(rate=options["w_lr"], decay=options["w_gamma"]), {}, ()
     for step in range(options["steps"]):
         before, after = (tensors[f"input:step{step}.{name}"] for name in ("losses", "new_losses"))
         if not rows:
