@@ -166,7 +166,7 @@ class Distiller(nn.Module):
 
     @torch.enable_grad()
     def _look(self, batch: Batch) -> tuple[Ledger, Lesson]:
-        """The ledger of held-out samples, with gradient; in eval mode, as in use, where the task's loss can be had so."""
+        """The ledger of held-out samples, with gradient; in eval mode where the task's loss can be had so."""
         modes = {module: module.training for module in self.modules()}
         self.eval()
         self.student.train(not self.task.in_eval)

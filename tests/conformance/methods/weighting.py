@@ -200,14 +200,8 @@ def adaptive_paths(tensors, options):
 def uncertainty_weighting(tensors, options):
     losses = tensors["input:losses"]
     rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(len(losses) - 1)))
-<<<<<<< HEAD
-    weights, loss, gradient = learned(
-        Uncertainty(bound=WIDE), "log_variance", rows, tensors["param:log_var"], losses[:, None]
-    )
-=======
     rule, given = Uncertainty(bound=WIDE), tensors["param:log_var"]
     weights, loss, gradient = learned(rule, "log_variance", rows, given, losses[:, None])
->>>>>>> weights
     return {"loss": loss, "weights": weights, "grad:log_var": gradient}
 
 
