@@ -8,7 +8,7 @@ from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse, nst
-from tutelage.weighting import DWA, GLS, Adaptive, Entropy, FAMO, Fixed, Meta, Trust, Uncertainty
+from tutelage.weighting import DWA, FAMO, GLS, Adaptive, Entropy, Fixed, Meta, Trust, Uncertainty
 from tutelage.weighting.famo import FLOOR
 
 WIDE = 79.0
