@@ -70,6 +70,11 @@ def classifier():
         return torch.nn.Linear(5, 4)
 
 
+BOXES = {
+    "target": torch.tensor([[4.0, 4, 20, 12, 1], [0, 0, 0, 0, -1]]).repeat(B, 1, 1) + torch.tensor([1.0, 1, 1, 1, 0]) * 2,
+    "inputs": torch.zeros(B, 3, 32, 32),
+}
+
 MAPS, TWO_WIDTHS = LossRow((3, 4, 4), (5, 4, 4)), LossRow((5,), (7,))
 LABELLED = LossRow(extras={"target": torch.tensor([3, 0, 4, 1, 2, 2])})
 EQUAL_MAPS = LossRow((5, 4, 4), (5, 4, 4))
@@ -96,6 +101,10 @@ LOSSES = {
     "PAD": LossRow(build=lambda: losses.PAD(student=(5,), teacher=(5,))),
     "correlation": TWO_WIDTHS,
     "cwd": LossRow((3, 4, 4), (3, 4, 4)),
+    "imitation": LossRow((5, 4, 4), (5, 4, 4), BOXES),
+    "FGD": replace(learned("FGD", PYRAMID), teacher=PYRAMID.teacher, extras=BOXES),
+    "anchor_classes": LossRow((6, 4), (6, 4)),
+    "anchor_boxes": LossRow((6, 4), ((6, 4), (6, 3))),
     "dkd": LABELLED,
     "nkd": LABELLED,
     "pairwise": MAPS,

@@ -1,6 +1,8 @@
 """Losses: ``(student, teacher) -> [B]``, one value per sample. `__all__` is the catalogue of recipes."""
 
 from .activation_boundary import activation_boundary as activation_boundary
+from .anchor_boxes import anchor_boxes as anchor_boxes
+from .anchor_classes import anchor_classes as anchor_classes
 from .attention import attention as attention
 from .cc import CC as CC
 from .comparative import comparative as comparative
@@ -12,9 +14,11 @@ from .dist import dist as dist
 from .dkd import dkd as dkd
 from .dpk import DPK as DPK
 from .factor import factor as factor
+from .fgd import FGD as FGD
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
+from .imitation import imitation as imitation
 from .info_nce import info_nce as info_nce
 from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
@@ -46,6 +50,7 @@ __all__ = [
     "CRCD",
     "CRD",
     "DPK",
+    "FGD",
     "FT",
     "MGD",
     "OFD",
@@ -54,6 +59,8 @@ __all__ = [
     "ReviewKD",
     "SemCKD",
     "activation_boundary",
+    "anchor_boxes",
+    "anchor_classes",
     "attention",
     "comparative",
     "correlation",
@@ -63,6 +70,7 @@ __all__ = [
     "factor",
     "fsp",
     "hierarchical_context",
+    "imitation",
     "info_nce",
     "irg",
     "kdsvd",
