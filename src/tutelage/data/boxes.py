@@ -1,5 +1,6 @@
-"""Pictures with boxes: what the readers of one layout hand over, checked, brought to one shape and padded to tensors."""
+"""Pictures with boxes: what a reader of one layout found, checked, brought to one shape, and padded to tensors."""
 
+import hashlib
 import math
 import pathlib
 from collections import Counter
@@ -12,11 +13,10 @@ from torch import Tensor
 
 from tutelage.errors import DataError
 
-from .encoded import Encoded, each, inside, open_encoded, size_of
-from .slices import Pictures
-
-NO_BOX = -1
-"""The label of a row that holds no box."""
+from .augment_boxes import NO_BOX, AugmentBoxes
+from .encoded import Encoded, in_threads, inside, open_encoded, size_of
+from .slices import Slice
+from .source import Source
 
 STEP = 32
 """Pictures are given sides that are multiples of this: detectors would pad them to it themselves."""
@@ -41,38 +41,28 @@ class Annotated:
     boxes: list[list[Raw]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class BoxPart:
-    """One part of a data set, all pictures of one shape.
+class Boxes:
+    """The boxes of pictures, padded to one shape.
 
     Args:
-        pictures: The pictures.
-        target: ``[N, M, 5]``: left, top, right, bottom in pixels and the number of the class; `NO_BOX` as class pads.
-        readable: Which pictures could be read, bool ``[N]``.
+        target: ``[N, M, 5]``: left, top, right, bottom in pixels and the number of the class; class `NO_BOX` pads.
     """
 
-    pictures: Pictures
-    target: Tensor
-    readable: Tensor
+    augmentation = AugmentBoxes
 
+    def __init__(self, target: Tensor) -> None:
+        self._target = target
 
-@dataclass(frozen=True)
-class BoxSource:
-    """A data set of pictures with boxes as it was found.
+    def __len__(self) -> int:
+        return len(self._target)
 
-    Args:
-        name: What the user called it.
-        layout: What was recognised, for people.
-        parts: ``"train"``, and ``"selection"`` and ``"test"`` where the data set brings them.
-        classes: Names of the classes.
-        notes: What people should know, a line each.
-    """
+    def gather(self, positions: Tensor) -> Tensor:
+        """The boxes at these positions, ``[n, M, 5]``."""
+        return self._target[positions]
 
-    name: str
-    layout: str
-    parts: Mapping[str, BoxPart]
-    classes: tuple[str, ...]
-    notes: list[str] = field(default_factory=list)
+    def digest(self, positions: Tensor) -> bytes:
+        """A hash of the boxes."""
+        return hashlib.sha256(self._target[positions].numpy().data).digest()
 
 
 def pad(boxes: Sequence[Tensor], most: int | None = None) -> Tensor:
@@ -90,7 +80,7 @@ def pad(boxes: Sequence[Tensor], most: int | None = None) -> Tensor:
         tensor([[ 0.,  0.,  4.,  2.,  1.],
                 [ 0.,  0.,  0.,  0., -1.]])
     """
-    most = max(1, *(len(each) for each in boxes)) if most is None else most
+    most = max(1, *map(len, boxes)) if most is None else most
     padded = torch.zeros(len(boxes), most, 5)
     padded[:, :, 4] = NO_BOX
     for row, found in zip(padded, boxes, strict=True):
@@ -108,17 +98,17 @@ def from_annotated(
     image_size: int | tuple[int, int] | None = None,
     in_memory: bool | None = None,
     max_bad: int | float = 0.01,
-) -> BoxSource:
+) -> Source:
     """Check the boxes, bring all pictures to one shape, and the boxes with them.
 
     Pictures keep their proportions: they are scaled until they fit and padded with black at the right and below.
 
     Args:
-        name: As for `BoxSource`.
-        layout: As for `BoxSource`.
+        name: As for `Source`.
+        layout: As for `Source`.
         parts: What the reader found.
         classes: Names of the classes.
-        notes: As for `BoxSource`.
+        notes: As for `Source`.
         image_size: Height and width, or the longest side, to bring pictures to; by default the size they have, or
             a longest side of `UNEQUAL` where sizes differ. Sides are rounded up to multiples of `STEP`.
         in_memory: Whether to hold the pictures decoded; by default where that takes little memory.
@@ -131,7 +121,7 @@ def from_annotated(
     files = [file for part in parts.values() for file in part.files]
     if not parts["train"].files:
         raise DataError(f"expected pictures in the training set of {name}, found none.")
-    found, bad = each(lambda number: size_of(files[number]), range(len(files)))
+    found, bad = in_threads(lambda number: size_of(files[number]), range(len(files)))
     shape = _shape(set(found.values()), image_size)
     encoded = Encoded([file.name for file in files], files)
     opened = open_encoded(encoded, image_size=shape, in_memory=in_memory, max_bad=max_bad, bring=inside)
@@ -143,37 +133,19 @@ def from_annotated(
         ready.append(boxes if size is None else _scaled(boxes, size, shape))
     if not census.counts:
         raise DataError(f"expected boxes in {name}, found none in {len(files):,} pictures.")
-    target, cut, first = pad(ready), {}, 0
+    index = torch.cat([torch.arange(len(part.files)) for part in parts.values()])
+    whole = Slice(opened.pictures, torch.zeros(len(files)), classes, truth=Boxes(pad(ready)), index=index)
+    cut, first = {}, 0
     for part, members in parts.items():
-        here = slice(first, first + len(members.files))
-        cut[part] = BoxPart(Part(opened.pictures, first, len(members.files)), target[here], opened.readable[here])
-        first += len(members.files)
+        here = torch.arange(first, first + len(members.files))
+        cut[part], first = whole.select(here[opened.readable[here]]), first + len(here)
     told = [*notes, *census.notes(), *opened.notes]
     if len(set(found.values())) > 1:
         told.append(
             f"pictures have {len(set(found.values())):,} sizes: each is scaled into {shape[0]}x{shape[1]} and padded; "
             "image_size sets another size."
         )
-    return BoxSource(name, layout, cut, tuple(classes), told)
-
-
-class Part:
-    """Some neighbours among pictures, numbered from 0."""
-
-    def __init__(self, pictures: Pictures, first: int, count: int) -> None:
-        self._pictures, self._first, self._count = pictures, first, count
-        self.shape, self.in_memory = pictures.shape, pictures.in_memory
-
-    def __len__(self) -> int:
-        return self._count
-
-    def gather(self, positions: Tensor) -> Tensor:
-        """The pictures at these positions."""
-        return self._pictures.gather(positions + self._first)
-
-    def digest(self, positions: Tensor) -> bytes:
-        """A hash of these pictures."""
-        return self._pictures.digest(positions + self._first)
+    return Source(name, layout, cut, told)
 
 
 class Census:

@@ -7,13 +7,14 @@ from typing import Any
 
 from tutelage.errors import DataError
 
-from .boxes import Annotated, BoxSource, from_annotated
+from .boxes import Annotated, from_annotated
+from .source import Source
 
 WORDS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
 """Words in a file's name, or in its folder's, and the part it holds."""
 
 
-def coco(root: pathlib.Path, **options: Any) -> BoxSource | None:
+def coco(root: pathlib.Path, **options: Any) -> Source | None:
     """A folder with JSON files in the format of COCO, or one such file.
 
     Files are looked for in the folder, in ``annotations/`` and in the folders of splits; pictures beside the file, in

@@ -6,13 +6,14 @@ from xml.etree import ElementTree
 
 from tutelage.errors import DataError
 
-from .boxes import Annotated, BoxSource, Raw, from_annotated, joined
+from .boxes import Annotated, Raw, from_annotated, joined
 from .image_folder import SUFFIXES
+from .source import Source
 
 SPLITS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
 
 
-def voc(root: pathlib.Path, **options: Any) -> BoxSource | None:
+def voc(root: pathlib.Path, **options: Any) -> Source | None:
     """A folder in the layout of Pascal VOC.
 
     Pixels are counted from 1 there, both ends included; here a box goes from the left edge of its first pixel to the

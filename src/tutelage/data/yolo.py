@@ -6,14 +6,15 @@ from typing import Any
 
 from tutelage.errors import DataError, MissingExtra
 
-from .boxes import Annotated, BoxSource, Raw, from_annotated
+from .boxes import Annotated, Raw, from_annotated
 from .encoded import size_of
 from .image_folder import SUFFIXES
+from .source import Source
 
 SPLITS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
 
 
-def yolo(root: pathlib.Path, **options: Any) -> BoxSource | None:
+def yolo(root: pathlib.Path, **options: Any) -> Source | None:
     """A folder in the layout of YOLO: ``images/train`` and ``labels/train``, or ``train/images`` and ``train/labels``.
 
     Each line is ``class x y width height``, the centre and the size as shares of the picture. A picture without a text

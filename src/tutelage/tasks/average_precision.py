@@ -50,40 +50,34 @@ def matched(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.from_numpy(table)
 
 
-def average_precision(table: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Mean over thresholds and classes of the average precision, for one or several choices of pictures.
+def average_precision(table: Tensor, weights: Tensor) -> Tensor:
+    """Average precision of each class, the mean over thresholds, when pictures count differently often.
 
     Args:
         table: From `matched`, ``[N, R, 12]``.
-        counts: How often each picture is in each choice, ``[S, N]``; None for one choice of all.
+        weights: How often each picture counts, ``[S, N]``.
 
     Returns:
-        ``[S]``, or a scalar without `counts`; in [0, 1]. Classes without a box in a choice do not count; 0 where no
-        class has one.
+        ``[S, K]`` in [0, 1], a column for each class up to the last that has a box; NaN where a class has none.
 
     Reference:
-        Lin et al. 2014, arXiv:1405.0312, and its evaluation code: precision at 101 recalls, made to fall with recall,
-        at most 100 detections a picture and class. Here at most 100 a class, there 100 in all are reported.
+        Lin et al. 2014, arXiv:1405.0312, and its evaluation code: precision at 101 recalls, made to fall with recall.
     """
-    table = table.double()  # whether a recall is reached is decided in the last digit
-    weights = torch.ones(1, len(table)).double() if counts is None else counts.double()
-    total, classes = torch.zeros(len(weights)).double(), torch.zeros(len(weights)).double()
+    table, weights = table.double(), weights.double()  # whether a recall is reached is decided in the last digit
     is_box = table[..., 1] < 0
-    for label in table[..., 0][is_box & (table[..., 0] >= 0)].unique():
+    classes = int(table[..., 0][is_box].max()) + 1 if bool(is_box.any()) else 0
+    found = torch.full((len(weights), max(1, classes)), torch.nan, dtype=torch.float64)
+    for label in range(classes):
         ours = table[..., 0] == label
         boxes = weights @ (ours & is_box).sum(dim=1).double()
         picture, row = (ours & ~is_box).nonzero().unbind(1)
         order = table[picture, row, 1].argsort(descending=True, stable=True)
         picture, hits = picture[order], table[picture, row, 2:][order].T
-        present = boxes > 0
         at_once = max(1, 2**22 // max(1, hits.numel()))
-        for first in range(0, len(weights), at_once):
-            some = slice(first, first + at_once)
-            precision = _precision(hits, weights[some][:, picture], boxes[some].clamp(min=1))
-            total[some] += torch.where(present[some], precision, 0.0)
-        classes += present
-    mean = (total / classes.clamp(min=1)).float()
-    return mean[0] if counts is None else mean
+        for some in torch.arange(len(weights)).split(at_once):
+            found[some, label] = _precision(hits, weights[some][:, picture], boxes[some].clamp(min=1))
+        found[:, label] = found[:, label].where(boxes > 0, torch.nan)
+    return found
 
 
 def numbers(prediction: Tensor, target: Tensor) -> dict[str, float]:
@@ -108,6 +102,14 @@ def numbers(prediction: Tensor, target: Tensor) -> dict[str, float]:
     return {name: float(computed[name]) for name in NUMBERS}
 
 
+def overlaps(one: Tensor, other: Tensor) -> Tensor:
+    """Intersection over union of boxes ``[n, 4]`` with boxes ``[m, 4]``, ``[n, m]``."""
+    from torchvision.ops import box_iou
+
+    shared: Tensor = box_iou(one, other)
+    return shared
+
+
 def _as_mapping(boxes: Tensor) -> dict[str, Tensor]:
     said = {"boxes": boxes[:, :4].float(), "labels": boxes[:, 4].long()}
     return said | ({"scores": boxes[:, 5].float()} if boxes.shape[1] > 5 else {})
@@ -118,10 +120,7 @@ def _matched(found: Any, truth: Any) -> Any:
     hits = np.zeros((len(found), len(THRESHOLDS)), dtype=np.float32)
     if not len(truth):
         return hits
-    corner = np.minimum(found[:, None, 2:], truth[None, :, 2:]) - np.maximum(found[:, None, :2], truth[None, :, :2])
-    inner = corner.clip(min=0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (found, truth)]
-    overlap = inner / (areas[0][:, None] + areas[1][None] - inner)
+    overlap = overlaps(torch.from_numpy(found), torch.from_numpy(truth)).numpy()
     for column, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(truth), dtype=bool)
         for row in np.flatnonzero(overlap.max(axis=1) >= threshold):

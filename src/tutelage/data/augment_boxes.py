@@ -8,15 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .boxes import NO_BOX
 from .draws import uniform
+
+NO_BOX = -1
+"""The class of a row that holds no box."""
 
 # The numbers of the draws: fixed, so that a new operation leaves the old ones as they are.
 _FLIP, _SCALE, _DOWN, _RIGHT, _BRIGHTNESS, _FLIP_DOWN = range(6)
 
 
 @dataclass(frozen=True)
-class BoxAugment:
+class AugmentBoxes:
     """Augments batches of pictures with boxes; equal (seed, index, view) give equal results. View -1 is clean.
 
     The operations run in this order: flip, scale, brightness.
@@ -24,36 +26,43 @@ class BoxAugment:
     Args:
         flip: Mirror left and right with probability 1/2.
         flip_down: Mirror top and bottom with probability 1/2: for pictures from above or through a microscope.
-        scale: Largest relative change of size: each picture is enlarged by a number in [1 / (1 + s), 1 + s]. A smaller
-            one lies on black at a random place, of a larger one a random part is seen.
+        scale: Largest factor by which pictures are made larger or smaller, 1 or more; its logarithm is uniform. A
+            smaller one lies on black at a random place, of a larger one a random part is seen.
         brightness: Largest relative change: each picture is multiplied by a number in [1 - b, 1 + b].
         visible: A box of which a smaller share of its area is still seen is dropped.
         seed: Another seed gives other views.
 
     Raises:
-        ValueError: A negative amount.
+        ValueError: A scale below 1, or a negative amount.
 
     Example:
         >>> pictures, target = torch.rand(1, 3, 8, 8), torch.tensor([[[0.0, 2.0, 3.0, 5.0, 1.0]]])
-        >>> mirrored = [BoxAugment(flip=True, seed=seed)(pictures, target, torch.tensor([0]), torch.tensor([0]))
-        ...             for seed in range(9)]
+        >>> index, view = torch.tensor([0]), torch.tensor([0])
+        >>> mirrored = [AugmentBoxes(flip=True, seed=seed).pair(pictures, target, index, view) for seed in range(9)]
         >>> sorted({tuple(boxes[0, 0].tolist()) for _, boxes in mirrored})
         [(0.0, 2.0, 3.0, 5.0, 1.0), (5.0, 2.0, 8.0, 5.0, 1.0)]
     """
 
     flip: bool = False
     flip_down: bool = False
-    scale: float = 0.0
+    scale: float = 1.0
     brightness: float = 0.0
     visible: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("scale", "brightness", "visible"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"BoxAugment: expected {name} of 0 or more, found {getattr(self, name)}.")
+        if not (self.scale >= 1 and self.brightness >= 0 and self.visible >= 0):
+            raise ValueError(
+                "AugmentBoxes: expected a scale of 1 or more, and brightness and visible of 0 or more; found "
+                f"{self.scale}, {self.brightness} and {self.visible}."
+            )
 
-    def __call__(self, pictures: Tensor, target: Tensor, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def usual(cls, shape: tuple[int, int, int], *, seed: int = 0) -> "AugmentBoxes":
+        """A flip, scales from 2/3 to 3/2 and a little brightness, whatever the shape."""
+        return cls(flip=True, scale=1.5, brightness=0.1, seed=seed)
+
+    def pair(self, pictures: Tensor, target: Tensor, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
         """The augmented pictures, and their boxes.
 
         Args:
@@ -75,9 +84,8 @@ class BoxAugment:
                 turned = self._draw(index, view, number) < 0.5
                 out = torch.where(turned[:, None, None, None], out.flip(axis), out)
                 boxes = torch.where(turned[:, None, None], _mirrored(boxes, 3 - axis, side), boxes)
-        if self.scale:
-            # The logarithm of the size is uniform: as much is enlarged as is made smaller.
-            sizes = (1 + self.scale) ** (2 * self._draw(index, view, _SCALE) - 1)
+        if self.scale > 1:
+            sizes = self.scale ** (2 * self._draw(index, view, _SCALE) - 1)
             down, right = (self._draw(index, view, number) for number in (_DOWN, _RIGHT))
             out, boxes = _scaled(out, boxes, sizes.float(), down.float(), right.float(), self.visible)
         if self.brightness:
@@ -91,7 +99,7 @@ class BoxAugment:
         return uniform(self.seed, index, view, number)
 
     def to_dict(self) -> dict[str, int | bool | float]:
-        """The arguments, as plain values: ``BoxAugment(**augment.to_dict()) == augment``."""
+        """The arguments, as plain values: ``AugmentBoxes(**augment.to_dict()) == augment``."""
         return asdict(self)
 
     @property
@@ -120,7 +128,6 @@ def _scaled(
     grid[:, 1, 2] = (1 - 2 * top / height) / size - 1
     places = F.affine_grid(grid.to(pictures.device), list(pictures.shape), align_corners=False)
     moved = F.grid_sample(pictures.float(), places, align_corners=False)
-    # An affine step of x: from -1..1 of the new picture, x_old = (x_new + 1 - 2 left / width) / size - 1.
     corners = boxes[..., :4] * size[:, None, None] + torch.stack([left, top, left, top], 1)[:, None]
     limits = corners.new_tensor([width, height, width, height])
     inner = corners.clamp(min=0).minimum(limits)
