@@ -5,13 +5,22 @@ import pytest
 import torch
 from PIL import Image
 
-from tutelage.data.boxes import BoxSource
 from tutelage.data.coco import coco
+from tutelage.data.source import Source
 from tutelage.data.voc import voc
 from tutelage.data.yolo import yolo
 from tutelage.errors import DataError
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "bccd"
+
+
+def boxes(found):
+    """The boxes of the training set."""
+    return found.parts["train"].targets(torch.arange(len(found.parts["train"])))
+
+
+def classes(found):
+    return found.parts["train"].classes
 
 
 def picture(file, size=(64, 32)):
@@ -39,19 +48,19 @@ def voc_folder(root, *objects):
 def test_voc_counts_pixels_from_one_and_drops_boxes_without_area(tmp_path):
     root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30), ("cat", 8, 8, 8, 8), ("cat", 50, 1, 90, 10))
     found = voc(root)
-    assert isinstance(found, BoxSource)
-    assert found.classes == ("cat", "dog")
+    assert isinstance(found, Source)
+    assert classes(found) == ("cat", "dog")
     train = found.parts["train"]
-    assert train.pictures.shape == (3, 32, 64)
-    assert train.target[0].tolist() == [[2, 4, 20, 30, 1], [49, 0, 64, 10, 0]]
-    assert train.target[1].tolist() == [[0, 0, 64, 32, 0], [0, 0, 0, 0, -1]]
+    assert train.shape == (3, 32, 64)
+    assert boxes(found)[0].tolist() == [[2, 4, 20, 30, 1], [49, 0, 64, 10, 0]]
+    assert boxes(found)[1].tolist() == [[0, 0, 64, 32, 0], [0, 0, 0, 0, -1]]
     assert any("1 boxes without an area" in note for note in found.notes)
     assert any("1 boxes were cut" in note for note in found.notes)
 
 
 def test_pictures_without_boxes_are_background_and_counted(tmp_path):
     found = voc(voc_folder(tmp_path))
-    assert (found.parts["train"].target[0, :, 4] == -1).all()
+    assert (boxes(found)[0, :, 4] == -1).all()
     assert any("1 pictures hold no box" in note for note in found.notes)
 
 
@@ -83,9 +92,9 @@ def test_pictures_keep_their_proportions_and_boxes_follow(tmp_path):
     annotation(root / "Annotations" / "two.xml", ("cat", 1, 1, 32, 64))
     found = voc(root, image_size=32)
     train = found.parts["train"]
-    assert train.pictures.shape == (3, 32, 32)
-    assert train.target[:, 0, :4].tolist() == [[0, 0, 32, 16], [0, 0, 16, 32]]
-    pictures = train.pictures.gather(torch.tensor([0]))
+    assert train.shape == (3, 32, 32)
+    assert boxes(found)[:, 0, :4].tolist() == [[0, 0, 32, 16], [0, 0, 16, 32]]
+    pictures = train.gather(torch.tensor([0]))
     assert pictures[0, 1, 15, 31] == 200
     assert pictures[0, :, 16:].sum() == 0
     assert any("2 sizes" in note for note in found.notes)
@@ -109,8 +118,8 @@ def coco_folder(root, **changes):
 
 def test_coco_orders_classes_by_id_and_leaves_crowds_out(tmp_path):
     found = coco(coco_folder(tmp_path))
-    assert found.classes == ("cat", "dog")
-    assert found.parts["train"].target.tolist() == [[[2, 4, 12, 16, 1]]]
+    assert classes(found) == ("cat", "dog")
+    assert boxes(found).tolist() == [[[2, 4, 12, 16, 1]]]
     assert any("1 boxes of crowds" in note for note in found.notes)
 
 
@@ -131,8 +140,8 @@ def yolo_folder(root, lines="1 0.5 0.5 0.5 0.25\n", names="names: [cat, dog]\n")
 
 def test_yolo_boxes_are_shares_of_the_picture(tmp_path):
     found = yolo(yolo_folder(tmp_path))
-    assert found.classes == ("cat", "dog")
-    assert found.parts["train"].target.tolist() == [[[16, 12, 48, 20, 1]], [[0, 0, 0, 0, -1]]]
+    assert classes(found) == ("cat", "dog")
+    assert boxes(found).tolist() == [[[16, 12, 48, 20, 1]], [[0, 0, 0, 0, -1]]]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +163,6 @@ def test_other_layouts_are_left_to_others(tmp_path):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/bccd")
 def test_bccd():
     found = voc(SHARED, image_size=64)
-    assert found.classes == ("Platelets", "RBC", "WBC")
-    assert {part: len(members.target) for part, members in found.parts.items()} == {"train": 205, "selection": 87, "test": 72}
+    assert classes(found) == ("Platelets", "RBC", "WBC")
+    assert {part: len(members) for part, members in found.parts.items()} == {"train": 205, "selection": 87, "test": 72}
     assert any("2 boxes without an area" in note for note in found.notes)

@@ -231,7 +231,7 @@ def prepare(
     for role, network in {"student": student, **teachers}.items():
         _say_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(example)))
+    recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(example))
 
     def selection() -> Any:
         return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
@@ -266,7 +266,7 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     task = build_task(recipe, splits, allow_import)
     student = build_model("student", recipe.student, splits.train.shape, task, live, allow_import, recipe.train.seed)
     teachers = {name: first.teachers[name] for name in recipe.teachers}
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(first.example)))
+    recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(first.example))
     examined = {name: first.examined[name] for name in teachers}
     changes: dict[str, Any] = {
         "recipe": recipe,
@@ -276,6 +276,16 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
         "pairing": pairing,
     }
     return _rehearsed(dataclasses.replace(first, **changes))
+
+
+def _paired(
+    recipe: Recipe, task: Task, models: Mapping[str, nn.Module], example: Batch
+) -> tuple[Recipe, list[dict[str, Any]]]:
+    """The recipe with all paths written out, the task's usual ones where it names none, and the table of pairs."""
+    if "paths" not in recipe.model_fields_set:
+        recipe = recipe.model_copy(update={"paths": task.usual_paths(models)})
+    sites = survey_all(models, task, example)
+    return resolve(recipe, sites, lambda short: task.wires(short, models, sites))
 
 
 def _rehearsed(prepared: Prepared) -> Prepared:

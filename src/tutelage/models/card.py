@@ -18,7 +18,10 @@ def how_to_load(config: Mapping[str, Any], *, graph: bool) -> str:
     height, width = config["input_size"]
     pictures = f"float [B, {config['in_channels']}, {height}, {width}] in 0..1"
     lines = ["## Loading it", ""]
-    if library in ("timm", "torchvision", "hf"):
+    if library == "detector" or (library == "torchvision" and "detection" in config["extra"].get("task", "")):
+        code = _detector(config, pictures)
+        lines += ["With `torch`, `torchvision`, `timm` and `safetensors`, in this folder:", ""]
+    elif library in ("timm", "torchvision", "hf"):
         code = [*_build(config), "model.eval()", "", *_predict(config, pictures)]
         lines += [f"With `torch`, `safetensors` and `{_package(library)}`, in this folder:", ""]
     elif graph:

@@ -11,15 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import MissingExtra, ModelError
+from tutelage.errors import ModelError
 
 LOSSES = ("classification", "boxes")
 """What `losses` gives: what is wrong about classes (and about what is an object), and about boxes."""
 
 
+def family(model: nn.Module) -> str | None:
+    """``"fcos"``, ``"retinanet"``, ``"ssd"`` or ``"rcnn"``; None if a model is none of them."""
+    try:
+        from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+        from torchvision.models.detection.ssd import SSD
+    except ImportError:
+        return None
+    kinds = {"fcos": FCOS, "retinanet": RetinaNet, "ssd": SSD, "rcnn": FasterRCNN}
+    return next((name for name, kind in kinds.items() if isinstance(model, kind)), None)
+
+
 def is_detector(model: nn.Module) -> bool:
     """Whether a network is a detector of a family that can be trained here: FCOS, RetinaNet, SSD or Faster R-CNN."""
-    return _family(model) is not None
+    return family(model) is not None
 
 
 def losses(network: nn.Module, pictures: Tensor, target: Tensor) -> Tensor:
@@ -37,8 +48,8 @@ def losses(network: nn.Module, pictures: Tensor, target: Tensor) -> Tensor:
     Raises:
         ModelError: The network is of no known family.
     """
-    family = _family(network)
-    if family is None:
+    kind = family(network)
+    if kind is None:
         raise ModelError(
             f"expected a detector of torchvision (FCOS, RetinaNet, SSD, Faster R-CNN), found {type(network).__name__}. "
             "Take one of them: torchvision/NAME or detector/FAMILY-BACKBONE."
@@ -47,7 +58,7 @@ def losses(network: nn.Module, pictures: Tensor, target: Tensor) -> Tensor:
     images, wanted = net.transform(pictures, _targets(target))
     features = net.backbone(images.tensors)
     features = {"0": features} if isinstance(features, Tensor) else features
-    rows = _two_stages(net, images, features, wanted) if family == "rcnn" else _one_stage(net, images, features, wanted)
+    rows = _two_stages(net, images, features, wanted) if kind == "rcnn" else _one_stage(net, images, features, wanted)
     return torch.stack([torch.stack([_sum(row, CLASSES), _sum(row, BOXES)]) for row in rows])
 
 
@@ -88,20 +99,31 @@ def levels(network: nn.Module) -> list[str]:
 
 def heads(network: nn.Module) -> tuple[str, str] | None:
     """The taps that give logits ``[B, A, C + 1]`` and offsets ``[B, A, 4]`` for every anchor; None in two stages."""
-    return None if _family(network) == "rcnn" else ("head.classification_head", "head.regression_head")
+    return None if family(network) == "rcnn" else ("head.classification_head", "head.regression_head")
 
 
 def sigmoid(network: nn.Module) -> bool:
     """Whether its classes are asked for one by one (FCOS, RetinaNet), not against each other (SSD)."""
-    return _family(network) in ("fcos", "retinanet")
+    return family(network) in ("fcos", "retinanet")
 
 
 def same_anchors(one: nn.Module, other: nn.Module) -> bool:
     """Whether two detectors answer for the same places in the same terms, so that heads can be compared."""
-    family, first, second = _family(one), one.__dict__["_modules"], other.__dict__["_modules"]
-    if family != _family(other) or family in (None, "rcnn"):
+    if family(one) != family(other) or family(one) in (None, "rcnn"):
         return False
-    return _anchors(first["anchor_generator"]) == _anchors(second["anchor_generator"])
+    ours, theirs = ((_anchors(net.anchor_generator), _columns(net), _sizes(net.transform)) for net in (one, other))
+    return ours == theirs
+
+
+def _columns(net: Any) -> int:
+    """How many columns its logits have."""
+    head = net.head.classification_head
+    return int(getattr(head, "num_classes", 0) or head.num_columns)
+
+
+def _sizes(transform: Any) -> Any:
+    """What it scales pictures to."""
+    return transform.fixed_size or (transform.min_size, transform.max_size)
 
 
 def _anchors(generator: Any) -> Any:
@@ -110,16 +132,6 @@ def _anchors(generator: Any) -> Any:
 
 CLASSES = ("classification", "loss_classifier", "loss_objectness")
 BOXES = ("bbox_regression", "bbox_ctrness", "loss_box_reg", "loss_rpn_box_reg")
-
-
-def _family(model: nn.Module) -> str | None:
-    try:
-        from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
-        from torchvision.models.detection.ssd import SSD
-    except ImportError as error:
-        raise MissingExtra("detection needs torchvision: pip install 'tutelage[train]'") from error
-    kinds = {"fcos": FCOS, "retinanet": RetinaNet, "ssd": SSD, "rcnn": FasterRCNN}
-    return next((family for family, kind in kinds.items() if isinstance(model, kind)), None)
 
 
 def _targets(target: Tensor) -> list[dict[str, Tensor]]:
@@ -132,11 +144,11 @@ def _one_stage(net: Any, images: Any, features: Mapping[str, Tensor], targets: A
     maps = list(features.values())
     outputs = net.head(maps)
     anchors = net.anchor_generator(images, maps)
-    more = ([x.shape[2] * x.shape[3] for x in maps],) if _family(net) == "fcos" else ()
+    more = ([x.shape[2] * x.shape[3] for x in maps],) if family(net) == "fcos" else ()
     rows = []
     for n, target in enumerate(targets):
         own = {name: output[n : n + 1] for name, output in outputs.items()}
-        if _family(net) == "ssd":
+        if family(net) == "ssd":
             more = ([_matched(net, target["boxes"], anchors[n])],)
         rows.append(net.compute_loss([target], own, [anchors[n]], *more))
     return rows

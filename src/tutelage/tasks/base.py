@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tutelage.data import Splits
 from tutelage.errors import DataError
 from tutelage.ledger import BASE, Batch, Outputs
+from tutelage.taps import Site
 from tutelage.verdict import Parts
 
 Kept = Mapping[str, Tensor]
@@ -86,6 +87,39 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def base_loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
         """The task's own losses, ``{row: [B]}``; 0 where a sample is not labelled."""
+
+    def entry(self, model: nn.Module) -> nn.Module:
+        """The module that is given the picture as the network sees it: strides are counted from there."""
+        return model
+
+    def exported(self, model: nn.Module) -> nn.Module:
+        """The form of a model that is exported: one tensor from any number of pictures.
+
+        Raises:
+            ModelError: It has none.
+        """
+        return model
+
+    # -- paths
+
+    def usual_paths(self, models: Mapping[str, nn.Module]) -> list[str]:
+        """Short names of the paths where nobody chose any, for ``"student"`` and the teachers by name."""
+        return ["logits", "pooled"]
+
+    def wires(
+        self, short: str, models: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]
+    ) -> Mapping[str, Mapping[str, Any]] | None:
+        """What a short name, or a loss that is named alone, means for these models, where that is special to the task.
+
+        Args:
+            short: The name.
+            models: ``"student"`` and the teachers by name.
+            sites: Where each of them can be read.
+
+        Returns:
+            Paths by name, as they would stand in a recipe; empty where nothing pairs; None where it means the usual.
+        """
+        return None
 
     # -- how good
 

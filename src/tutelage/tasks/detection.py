@@ -13,7 +13,7 @@ from tutelage.data.open_boxes import looks_like_boxes, open_boxes
 from tutelage.errors import DataError, RecipeError
 from tutelage.ledger import Batch, Outputs
 from tutelage.models import detectors
-from tutelage.pairing import pair
+from tutelage.models.candidates import Candidates
 from tutelage.taps import Site, inner
 
 from .average_precision import NUMBERS, average_precision, matched, numbers, overlaps
@@ -193,9 +193,17 @@ class Detection(Task):
         drawn: Tensor = draw_bounding_boxes(shown, sure[:, :4], colors=colours, width=max(1, shown.shape[2] // 160))
         return drawn
 
+    def exported(self, model: nn.Module) -> nn.Module:
+        """Candidates before non-maximum suppression; see `models.candidates.Candidates`."""
+        return Candidates(model)
+
     # -- paths
 
-    paths = ("logits", "boxes", "fgd")
+    def usual_paths(self, models: Mapping[str, nn.Module]) -> list[str]:
+        """Heads where they can be compared, and the pyramids."""
+        teachers = [model for name, model in models.items() if name != "student"]
+        alike = any(detectors.same_anchors(inner(models["student"]), inner(teacher)) for teacher in teachers)
+        return ["logits", "boxes", "fgd"] if alike else ["fgd"]
 
     def wires(self, short: str, models: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]) -> Any:
         """The paths of a short name or a loss between the heads or the pyramids of detectors; None if it has none here."""
@@ -232,8 +240,10 @@ def _pyramids(
     by_level: dict[str, dict[str, str]] = {}
     for name, teacher in teachers.items():
         theirs = {tap: sites[name][tap] for tap in detectors.levels(inner(teacher)) if tap in sites[name]}
-        for found in pair(ours, theirs, most=16):
-            by_level.setdefault(found.student, {})[name] = found.teacher
+        at = {_octave(site): tap for tap, site in reversed(theirs.items())}
+        for tap, site in ours.items():
+            if _octave(site) in at:
+                by_level.setdefault(tap, {})[name] = at[_octave(site)]
     loss = {"use": "mse", "standardise": True} if short == "features" else {"use": short}
     if short == "mgd":
         loss |= {"ratio": 0.65}
@@ -247,6 +257,11 @@ def _pyramids(
         return {}
     taps = {name: [each[name] for each in by_level.values()] for name in whole}
     return {short: {"loss": loss, "student": list(by_level), "teacher": taps, "teachers": whole}}
+
+
+def _octave(site: Site) -> int:
+    """The power of two its stride stands for."""
+    return round(math.log2(site.stride)) if site.stride else 0
 
 
 def _agreement(one: Kept, other: Kept) -> Tensor:

@@ -1,4 +1,4 @@
-"""``torchvision/NAME``: image classifiers of `torchvision`."""
+"""``torchvision/NAME``: image classifiers and detectors of `torchvision`."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -18,12 +18,17 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 """One output also while training, and the initialisation that these two would warn about."""
 
 
+DETECTORS = ("fcos_", "retinanet_", "ssd", "fasterrcnn_")
+"""How the names of detectors begin that can be trained here."""
+
+
 def names() -> list[str]:
-    """All classifiers in `torchvision.models`."""
+    """All classifiers in `torchvision.models`, and the detectors."""
     if importlib.util.find_spec("torchvision") is None:
         return []
     models = _models()
-    return list(models.list_models(module=models))
+    detectors = [name for name in models.list_models(module=models.detection) if name.startswith(DETECTORS)]
+    return [*models.list_models(module=models), *detectors]
 
 
 def offer(name: str, wish: Wish) -> Offer:
@@ -34,6 +39,8 @@ def offer(name: str, wish: Wish) -> Offer:
             f"torchvision/{name} takes pictures of 3 channels, the data has {wish.in_channels}. "
             "timm/ has models for any number of channels."
         )
+    if name.startswith(DETECTORS):
+        return _detector(name, wish)
     arguments = {**OPTIONS.get(name, {})}
     if wish.num_classes is not None:
         arguments["num_classes"] = wish.num_classes
@@ -52,8 +59,19 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """``torchvision.models.get_model`` without weights."""
     refuse_fetching(arguments)
     _check(name)
-    model: nn.Module = _models().get_model(name, weights=None, **arguments)
+    alone = {"weights_backbone": None} if name.startswith(DETECTORS) else {}
+    model: nn.Module = _models().get_model(name, weights=None, **alone, **arguments)
     return model
+
+
+def _detector(name: str, wish: Wish) -> Offer:
+    """It normalises and scales by itself; its class 0 is the background. Pictures keep their size where it lets them."""
+    arguments: dict[str, Any] = {}
+    if wish.num_classes is not None:
+        arguments["num_classes"] = wish.num_classes + 1
+    if wish.input_size is not None and not name.startswith("ssd"):
+        arguments |= {"min_size": min(wish.input_size), "max_size": max(wish.input_size)}
+    return Offer(name, {**arguments, **wish.arguments}, Preprocess.identity(3))
 
 
 def _sized(name: str, size: tuple[int, int] | None) -> dict[str, Any]:
@@ -65,7 +83,7 @@ def _sized(name: str, size: tuple[int, int] | None) -> dict[str, Any]:
 
 def _check(name: str) -> None:
     if name not in (known := names() or _models().list_models()):
-        raise UnknownName(f"there is no classifier 'torchvision/{name}'. {close_names(name, known)}")
+        raise UnknownName(f"there is no model 'torchvision/{name}'. {close_names(name, known)}")
 
 
 def _models() -> Any:
