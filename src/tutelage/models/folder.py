@@ -90,7 +90,7 @@ def save(
         "extra": dict(extra or {}),
     }
     _write_weights(plain(model), folder / WEIGHTS)
-    if graph := origin["library"] not in ("timm", "torchvision", "hf"):
+    if graph := origin["library"] not in ("timm", "torchvision", "hf", "detector"):
         graph = _write_graph(model, config, folder / GRAPH, finish)
     text = f"{card.rstrip()}\n\n{how_to_load(config, graph=graph)}"
     with _whole(folder / CARD) as file:
