@@ -89,7 +89,7 @@ class Distiller(nn.Module):
             classes=task.classes,
             student=student,
             reads={name: path.student_tap for name, path in paths.items()},
-            responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
+            responses=frozenset(name for name, path in paths.items() if path.student_tap in ("", *task.answers)),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             labelled=labelled,
             fingerprints=fingerprints or {},

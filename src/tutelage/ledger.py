@@ -187,7 +187,7 @@ class Spec:
         heads: Teacher name -> its classifier, from the vector before it to the logits.
         student: The model that is trained; its parameters are for rules over gradients.
         reads: Path name -> where it reads the student.
-        responses: Paths whose student tap is the model's own output.
+        responses: Paths whose student tap is the model's own output, or one at which it answers.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         labelled: Whether any training sample has a label.
         fingerprints: Of the data, the preprocessing and the views.

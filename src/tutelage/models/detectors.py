@@ -16,6 +16,9 @@ from tutelage.errors import ModelError
 LOSSES = ("classification", "boxes")
 """What `losses` gives: what is wrong about classes (and about what is an object), and about boxes."""
 
+HEADS = ("head.classification_head", "head.regression_head")
+"""Where detectors of one stage give class logits and offsets."""
+
 
 def family(model: nn.Module) -> str | None:
     """``"fcos"``, ``"retinanet"``, ``"ssd"`` or ``"rcnn"``; None if a model is none of them."""
@@ -99,7 +102,7 @@ def levels(network: nn.Module) -> list[str]:
 
 def heads(network: nn.Module) -> tuple[str, str] | None:
     """The taps that give logits ``[B, A, C + 1]`` and offsets ``[B, A, 4]`` for every anchor; None in two stages."""
-    return None if family(network) == "rcnn" else ("head.classification_head", "head.regression_head")
+    return None if family(network) == "rcnn" else HEADS
 
 
 def sigmoid(network: nn.Module) -> bool:

@@ -33,6 +33,8 @@ class Task(abc.ABC):
         arguments: Given to every model that is built for this task, such as a scale; a recipe's own win.
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
         of_class: What ``per_class`` of `describe` holds.
+        answers: Taps at which a model gives its answer, beside its output ``""``: paths that read them are weighed
+            like those on the output.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Task(abc.ABC):
     arguments: Mapping[str, Any] = {}
     parts: Parts | None = None
     of_class: str = "accuracy"
+    answers: tuple[str, ...] = ()
 
     # -- data
 

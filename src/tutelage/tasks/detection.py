@@ -49,6 +49,7 @@ class Detection(Task):
     metric = NAMES[0]
     base_rows = detectors.LOSSES
     of_class = "average precision"
+    answers = detectors.HEADS
     reader = staticmethod(open_boxes)
 
     def __init__(self, classes: int | Sequence[str]) -> None:
@@ -203,12 +204,12 @@ class Detection(Task):
         """Heads where they can be compared, and the pyramids."""
         teachers = [model for name, model in models.items() if name != "student"]
         alike = any(detectors.same_anchors(inner(models["student"]), inner(teacher)) for teacher in teachers)
-        return ["logits", "boxes", "fgd"] if alike else ["fgd"]
+        return ["logits", "offsets", "fgd"] if alike else ["fgd"]
 
     def wires(self, short: str, models: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]) -> Any:
         """The paths of a short name or a loss between the heads or the pyramids of detectors; None if it has none here."""
         student, teachers = models["student"], {name: model for name, model in models.items() if name != "student"}
-        if short in ("logits", "boxes", "anchor_classes", "anchor_boxes"):
+        if short in ("logits", "offsets", "anchor_classes", "anchor_boxes"):
             return _heads(short, student, teachers)
         if short in ("features", "imitation", "cwd", "mgd", "attention", "similarity", "fgd"):
             return _pyramids(short, student, teachers, sites)
@@ -240,10 +241,12 @@ def _pyramids(
     by_level: dict[str, dict[str, str]] = {}
     for name, teacher in teachers.items():
         theirs = {tap: sites[name][tap] for tap in detectors.levels(inner(teacher)) if tap in sites[name]}
-        at = {_octave(site): tap for tap, site in reversed(theirs.items())}
+        at: dict[int, list[str]] = {}
+        for tap, site in theirs.items():
+            at.setdefault(_octave(site), []).append(tap)
         for tap, site in ours.items():
-            if _octave(site) in at:
-                by_level.setdefault(tap, {})[name] = at[_octave(site)]
+            if same := at.get(_octave(site)):
+                by_level.setdefault(tap, {})[name] = same.pop(0)
     loss = {"use": "mse", "standardise": True} if short == "features" else {"use": short}
     if short == "mgd":
         loss |= {"ratio": 0.65}
