@@ -1,8 +1,21 @@
 """Data: opened, cut into slices, augmented and batched; every sample keeps its number."""
 
 from .augment import Augment, Augmentation, defaults
+from .augment_masks import AugmentMasks
 from .loader import Loader
+from .masks import open_masks
 from .open import names, open_data
 from .slices import Slice, Splits
 
-__all__ = ["Augment", "Augmentation", "Loader", "Slice", "Splits", "defaults", "names", "open_data"]
+__all__ = [
+    "Augment",
+    "AugmentMasks",
+    "Augmentation",
+    "Loader",
+    "Slice",
+    "Splits",
+    "defaults",
+    "names",
+    "open_data",
+    "open_masks",
+]

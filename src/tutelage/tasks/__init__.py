@@ -4,8 +4,9 @@ from typing import Any
 
 from .base import Task
 from .classification import Classification
+from .segmentation import Segmentation
 
-__all__ = ["Classification", "Task"]
+__all__ = ["Classification", "Segmentation", "Task"]
 
 
 def guess(source: Any) -> tuple[str, str]:
