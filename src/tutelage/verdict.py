@@ -4,6 +4,7 @@ What is computed, what it covers and how often it is wrong: ``docs/theory/verdic
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -14,6 +15,10 @@ from torch import Tensor
 from tutelage.errors import InputError
 
 Word = Literal["better", "no difference", "worse"]
+
+Parts = Callable[[Tensor, Tensor], Tensor]
+"""``parts(scores [N, ...], weights [R, N]) -> [R, G]``: a metric that is no mean over samples, recomputed when sample n
+counts ``weights[r, n]`` times: its G parts (a class each), of which it is the mean; NaN where a part is not defined."""
 
 FEWEST_UNITS = 6
 """Where fewer samples differ, no two-sided sign test reaches 5%: ``2 / 2**6 < 0.05 < 2 / 2**5``."""
@@ -57,6 +62,7 @@ def judge(
     higher_is_better: bool = True,
     blocks: Tensor | None = None,
     groups: Tensor | None = None,
+    parts: Parts | None = None,
     seed: int = 0,
     resamples: int = 2000,
 ) -> Verdict:
@@ -77,6 +83,9 @@ def judge(
             sequence): blocks are resampled whole.
         groups: Number of each sample's class, ``[N]``. Nets that differ only by seed favour different classes:
             with one seed this is the only trace of it. Pass it whenever there are classes.
+        parts: What the metric is, where it is not the mean of the scores (mean IoU, mean average precision). Scores are
+            then ``[S, N, ...]``, whatever it needs of each sample; it is recomputed for every resample, standard errors
+            are the jackknife's, and its parts take the place of `groups`.
         seed: Seed of the bootstrap's own draws.
         resamples: Number of draws.
 
@@ -84,12 +93,15 @@ def judge(
         The verdict, with its interval.
 
     Raises:
-        InputError: The scores are not two finite ``[S, N]`` of one shape, or `blocks` or `groups` not ``[N]``.
+        InputError: The scores are not two finite ``[S, N]`` (with `parts`, ``[S, N, ...]``) of one shape, or `blocks`
+            or `groups` not ``[N]``.
 
     Reference:
         Efron & Tibshirani 1993, *An Introduction to the Bootstrap*, chapter 13, for the percentile interval.
         Hesterberg 2015, arXiv:1411.5279, for widening it where there is little to resample; here the deviations
-        of the seeds are widened, not the percentiles. Liang & Zeger 1986, Biometrika 73(1), for errors over groups.
+        of the seeds are widened, not the percentiles. Efron 1982, *The Jackknife, the Bootstrap and Other Resampling
+        Plans*, chapter 3, for errors of metrics that are no mean. Liang & Zeger 1986, Biometrika 73(1), for errors
+        over groups.
 
     Example:
         >>> baseline = (torch.arange(400) % 4 > 0).float()[None]
@@ -98,19 +110,45 @@ def judge(
         >>> outcome.verdict, round(outcome.delta, 2)
         ('better', 0.2)
     """
-    difference = _checked(student, baseline, blocks=blocks, groups=groups)
-    seeds, samples = difference.shape
-    per_sample, per_seed = difference.mean(dim=0), difference.mean(dim=1)
-    units = _totals(per_sample, torch.arange(samples) if blocks is None else blocks)
-    classes = None if groups is None else _totals(per_sample, groups)
-    delta = _mean(units).item()
-    low, high = _interval(per_seed, units, torch.Generator().manual_seed(seed), resamples)
-    clear = (delta + low > 0 or delta + high < 0) and abs(delta) > _margin(per_seed, units, classes)
+    difference = _checked(student, baseline, mean=parts is None, blocks=blocks, groups=groups)
+    seeds, samples = difference.shape[:2]
+    members = torch.arange(samples) if blocks is None else blocks.cpu()
+    draws = torch.Generator().manual_seed(seed)
+    if parts is None:
+        per_sample, per_seed = difference.mean(dim=0), difference.mean(dim=1)
+        units = _totals(per_sample, members)
+        classes = None if groups is None else _totals(per_sample, groups)
+        delta, unlike = _mean(units).item(), int(units[0].count_nonzero())
+        low, high = _interval(per_seed, units, _bootstrap, draws, resamples)
+    else:
+        recomputed = _Recomputed(student.detach().cpu(), baseline.detach().cpu(), parts, members)
+        per_seed, units, classes = recomputed.per_seed, recomputed.jackknife(), recomputed.classes()
+        delta, unlike = per_seed.mean().item(), recomputed.unlike(difference)
+        low, high = _interval(per_seed, units, recomputed.bootstrap, draws, resamples)
+    clear = (delta + low > 0 or delta + high < 0) and abs(delta) > _margin(per_seed, units, classes, unlike)
     word: Word = "no difference"
     if clear:
         word = "better" if (delta > 0) is higher_is_better else "worse"
     method = _method(seeds, "samples" if blocks is None else "blocks of samples")
     return Verdict(delta, (delta + low, delta + high), word, method, seeds)
+
+
+def value(scores: Tensor, parts: Parts | None = None) -> float:
+    """The metric of a whole slice.
+
+    Args:
+        scores: Of each sample, ``[N]``; with `parts`, ``[N, ...]``.
+        parts: What the metric is, where it is not the mean of the scores.
+
+    Example:
+        >>> value(torch.tensor([1.0, 0.0]))
+        0.5
+        >>> value(torch.ones(2, 3), lambda scores, weights: weights @ scores.double() / 2)
+        1.0
+    """
+    if parts is None:
+        return float(scores.mean())
+    return float(parts(scores, torch.ones(1, len(scores), dtype=torch.float64)).nanmean())
 
 
 def gap_closed(student: float, baseline: float, teacher: float, *, higher_is_better: bool = True) -> float | None:
@@ -161,9 +199,9 @@ Totals = tuple[Tensor, Tensor]
 """Of each unit (sample, block or class): the sum of its differences, and how many samples it holds."""
 
 
-def _checked(student: Tensor, baseline: Tensor, **labels: Tensor | None) -> Tensor:
-    """The differences, float64 ``[S, N]`` on the CPU."""
-    if student.ndim != 2 or student.shape != baseline.shape or 0 in student.shape:
+def _checked(student: Tensor, baseline: Tensor, *, mean: bool, **labels: Tensor | None) -> Tensor:
+    """The differences, float64 ``[S, N, ...]`` on the CPU."""
+    if student.ndim < 2 or (mean and student.ndim > 2) or student.shape != baseline.shape or 0 in student.shape:
         raise InputError(
             "judge: expected scores of student and baseline, both [seeds, samples], "
             f"found {tuple(student.shape)} and {tuple(baseline.shape)}."
@@ -173,8 +211,9 @@ def _checked(student: Tensor, baseline: Tensor, **labels: Tensor | None) -> Tens
         found = int((~difference.isfinite()).sum())
         raise InputError(f"judge: expected finite scores, found {found} pairs that are not. Leave them out.")
     for name, label in labels.items():
-        if label is not None and label.shape != student.shape[1:]:
-            raise InputError(f"judge: expected {name} of shape {tuple(student.shape[1:])}, found {tuple(label.shape)}.")
+        if label is not None and label.shape != student.shape[1:2]:
+            expected = tuple(student.shape[1:2])
+            raise InputError(f"judge: expected {name} of shape {expected}, found {tuple(label.shape)}.")
     return difference
 
 
@@ -189,13 +228,64 @@ def _mean(units: Totals) -> Tensor:
     return units[0].sum() / units[1].sum()
 
 
-def _interval(per_seed: Tensor, units: Totals, draws: torch.Generator, resamples: int) -> tuple[float, float]:
+class _Recomputed:
+    """The difference of two metrics that are no means, recomputed when units count differently often."""
+
+    def __init__(self, student: Tensor, baseline: Tensor, parts: Parts, members: Tensor) -> None:
+        self._student, self._baseline, self._parts = student, baseline, parts
+        _, self._members = torch.unique(members, return_inverse=True)
+        self._units = int(self._members.max()) + 1
+        both = self._both(torch.ones(1, self._units))
+        self.per_seed = (both[0].nanmean(dim=2) - both[1].nanmean(dim=2))[:, 0]
+        self._by_part = (both[0] - both[1]).mean(dim=0)[0]
+
+    def _both(self, counts: Tensor) -> list[Tensor]:
+        """The parts of student and baseline, float64 ``[S, R, G]``, when unit u counts ``counts[r, u]`` times."""
+        weights = counts.double()[:, self._members]
+        each = [[self._parts(scores, weights) for scores in seeds] for seeds in (self._student, self._baseline)]
+        return [torch.stack(found).double() for found in each]
+
+    def _deltas(self, counts: Tensor) -> Tensor:
+        """The difference averaged over seeds, ``[R]``."""
+        both = [self._both(some) for some in torch.split(counts, max(1, 2**22 // len(self._members)))]
+        return torch.cat([(s.nanmean(dim=2) - b.nanmean(dim=2)).mean(dim=0) for s, b in both])
+
+    def jackknife(self) -> Totals:
+        """Of each unit, its pseudo-value: what leaving it out says about its share in the difference."""
+        without = self._deltas(1 - torch.eye(self._units)) if self._units > 1 else self.per_seed.mean()[None]
+        pseudo = self._units * self.per_seed.mean() - (self._units - 1) * without
+        return pseudo, torch.ones_like(pseudo)
+
+    def classes(self) -> Totals | None:
+        """Of each part, its difference; None where the metric has no parts."""
+        each = self._by_part[~self._by_part.isnan()]
+        return (each, torch.ones_like(each)) if len(each) > 1 else None
+
+    def unlike(self, difference: Tensor) -> int:
+        """How many units hold a sample on which the two differ."""
+        samples = (difference != 0).flatten(2).any(dim=2).any(dim=0) if difference.ndim > 2 else difference.any(dim=0)
+        return len(self._members[samples].unique())
+
+    def bootstrap(self, units: Totals, draws: torch.Generator, resamples: int) -> Tensor:
+        """Deviations of the difference when units are drawn with replacement, ``[resamples]``."""
+        drawn = torch.randint(self._units, (resamples, self._units), generator=draws)
+        counts = torch.zeros(resamples, self._units).scatter_add_(1, drawn, torch.ones(drawn.shape))
+        return self._deltas(counts) - self.per_seed.mean()
+
+
+def _interval(
+    per_seed: Tensor,
+    units: Totals,
+    resampled: Callable[[Totals, torch.Generator, int], Tensor],
+    draws: torch.Generator,
+    resamples: int,
+) -> tuple[float, float]:
     """The two ends at 95%, relative to the mean difference."""
     seeds = len(per_seed)
     if 1 < seeds < 5:
         reach = _half_width(per_seed, units, 0.95)
         return -reach, reach
-    deviations = _bootstrap(units, draws, resamples)
+    deviations = resampled(units, draws, resamples)
     if seeds > 1:
         few = _student_t(0.95, seeds - 1) / _normal(0.95) * math.sqrt(seeds / (seeds - 1))
         deviations += few * _bootstrap((per_seed, torch.ones_like(per_seed)), draws, resamples)
@@ -203,9 +293,9 @@ def _interval(per_seed: Tensor, units: Totals, draws: torch.Generator, resamples
     return low, high
 
 
-def _margin(per_seed: Tensor, units: Totals, classes: Totals | None) -> float:
+def _margin(per_seed: Tensor, units: Totals, classes: Totals | None, unlike: int) -> float:
     """What the mean difference must exceed to be called one."""
-    if int(units[0].count_nonzero()) < FEWEST_UNITS:
+    if unlike < FEWEST_UNITS:
         return math.inf
     if len(per_seed) > 1:
         return _half_width(per_seed, units, LEVEL)

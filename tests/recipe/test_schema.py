@@ -27,7 +27,6 @@ def test_text_written_from_a_recipe_reads_back_as_the_same_recipe():
     ("wrong", "message"),
     [
         ({"trian": {}}, "there is no key 'trian'; close: train"),
-        ({"data": {"use": "digits", "batchsize": 3}}, "data: there is no key 'batchsize'; close: batch_size"),
         ({"train": {"epoch": 3}}, "train: there is no key 'epoch'; close: epochs"),
         ({"paths": {"deep": {"los": "kl"}}}, "there is no key 'los'; close: loss"),
         ({"student": {"model": "cifar/resnet8", "wieghts": "x"}}, "there is no key 'wieghts'; close: weights"),

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tutelage import verdict
 
@@ -21,7 +20,7 @@ def leaderboard(
     *,
     against: Sequence[str],
     higher_is_better: bool = True,
-    groups: Tensor | None = None,
+    **judging: Any,
 ) -> list[dict[str, Any]]:
     """One row for each method that has a finished run, the best first.
 
@@ -30,7 +29,7 @@ def leaderboard(
         methods: Methods to rank.
         against: Methods that each is compared with.
         higher_is_better: Whether a larger score is better.
-        groups: Class of each test sample, for the verdict of a single seed.
+        judging: More for `verdict.judge`: groups, blocks and parts of the test samples.
 
     Returns:
         For each method ``{"method", "seeds", "test", "spread", "validation", "seconds", "teachers", "paths",
@@ -44,7 +43,7 @@ def leaderboard(
             continue
         tests = [line["test"] for line in lines]
         others = {
-            other: compare(found, method, other, higher_is_better=higher_is_better, groups=groups)
+            other: compare(found, method, other, higher_is_better=higher_is_better, **judging)
             for other in dict.fromkeys(against)
             if other != method
         }
@@ -64,7 +63,7 @@ def leaderboard(
 
 
 def compare(
-    found: Found, method: str, other: str, *, higher_is_better: bool = True, groups: Tensor | None = None
+    found: Found, method: str, other: str, *, higher_is_better: bool = True, **judging: Any
 ) -> dict[str, Any] | None:
     """A method minus another on the same test samples, over the seeds that both have; None without one.
 
@@ -76,7 +75,7 @@ def compare(
     if not seeds:
         return None
     ours, theirs = (torch.stack([unpack(found[name, s]["scores"]) for s in seeds]) for name in (method, other))
-    judged = verdict.judge(ours, theirs, higher_is_better=higher_is_better, groups=groups)
+    judged = verdict.judge(ours, theirs, higher_is_better=higher_is_better, **judging)
     low, high = judged.interval
     word = "not resolved" if low <= 0 <= high or judged.verdict == "no difference" else judged.verdict
     return {"delta": judged.delta, "interval": [low, high], "verdict": word, "seeds": seeds}
@@ -88,7 +87,7 @@ def left_out(
     parts: Sequence[tuple[str, str, str]],
     *,
     higher_is_better: bool = True,
-    groups: Tensor | None = None,
+    **judging: Any,
 ) -> list[dict[str, Any]]:
     """What each teacher and each path brings: the whole method minus the method without it.
 
@@ -97,7 +96,7 @@ def left_out(
         whole: The whole method.
         parts: ``teacher`` or ``path``, its name, and the method without it.
         higher_is_better: Whether a larger score is better.
-        groups: Class of each test sample.
+        judging: More for `verdict.judge`.
 
     Returns:
         For each part that was left out ``{"kind", "name", "method", "delta", "interval", "verdict", "seeds"}``; the
@@ -106,7 +105,7 @@ def left_out(
     words = {"better": "helps", "worse": "harms"}
     rows = []
     for kind, name, method in parts:
-        told = compare(found, whole, method, higher_is_better=higher_is_better, groups=groups)
+        told = compare(found, whole, method, higher_is_better=higher_is_better, **judging)
         if told is not None:
             word = words.get(told["verdict"], told["verdict"])
             rows.append({"kind": kind, "name": name, "method": method, **told, "verdict": word})

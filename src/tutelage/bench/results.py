@@ -78,7 +78,7 @@ def key(recipe: Recipe, student: str, teachers: Mapping[str, str]) -> str:
 
 
 def pack(scores: Tensor) -> dict[str, Any]:
-    """The score of each sample ``[N]`` as JSON: one bit each where all are 0 or 1, else float32.
+    """The score of each sample, ``[N]`` or ``[N, ...]``, as JSON: one bit each where all are 0 or 1, else float32.
 
     Example:
         >>> pack(torch.tensor([1.0, 0.0, 1.0]))
@@ -88,7 +88,8 @@ def pack(scores: Tensor) -> dict[str, Any]:
     binary = bool(((values == 0) | (values == 1)).all())
     packed = np.packbits(values.astype(bool)) if binary else values.astype("<f4")
     name = "bits" if binary else "float32"
-    return {"samples": len(values), name: base64.b64encode(packed.tobytes()).decode()}
+    shape = {"shape": list(values.shape)} if values.ndim > 1 else {}
+    return {"samples": values.size, **shape, name: base64.b64encode(packed.tobytes()).decode()}
 
 
 def unpack(packed: Mapping[str, Any]) -> Tensor:
@@ -100,5 +101,7 @@ def unpack(packed: Mapping[str, Any]) -> Tensor:
     """
     if "bits" in packed:
         read = np.frombuffer(base64.b64decode(packed["bits"]), dtype=np.uint8)
-        return torch.from_numpy(np.unpackbits(read, count=packed["samples"])).float()
-    return torch.from_numpy(np.frombuffer(base64.b64decode(packed["float32"]), dtype="<f4").copy())
+        scores = torch.from_numpy(np.unpackbits(read, count=packed["samples"])).float()
+    else:
+        scores = torch.from_numpy(np.frombuffer(base64.b64decode(packed["float32"]), dtype="<f4").copy())
+    return scores.reshape(packed.get("shape", [-1]))

@@ -75,17 +75,8 @@ class Request:
 
     def batch(self, part: str, positions: Tensor, view: int) -> Batch:
         """The samples at these positions of a slice, as all teachers see them."""
-        slice_ = self.slices[part]
-        index = slice_.index[positions]
-        views, pictures = torch.full_like(index, view), slice_.gather(positions)
-        raw = {
-            "inputs": pictures if view == CLEAN else self.augment(pictures, index, views),
-            "target": slice_.labels[positions],
-            "index": index,
-            "view": views,
-            "labelled": slice_.labelled[positions],
-        }
-        batch: Batch = self.task.unpack(raw)
+        augment = None if view == CLEAN else self.augment
+        batch: Batch = self.task.unpack(self.slices[part].batch(positions, augment, torch.full_like(positions, view)))
         inputs = batch.inputs.to(self.device)
         if inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -228,8 +219,7 @@ def _pictures(request: Request) -> str:
     """A hash of some augmented pictures: tells when the same arguments come to mean other pictures."""
     slice_ = request.slices[TRAIN]
     positions = torch.arange(min(16, len(slice_)))
-    index = slice_.index[positions]
-    pictures = request.augment(slice_.gather(positions), index, torch.arange(len(index)) % 4)
+    pictures = slice_.batch(positions, request.augment, torch.arange(len(positions)) % 4)["inputs"]
     if pictures.is_floating_point():
         pictures = (pictures * 255).round().clamp(0, 255).to(torch.uint8)
     return hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()

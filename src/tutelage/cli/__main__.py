@@ -352,6 +352,7 @@ def evaluate(
             "--seed", help="Of the cut, where the data brings no such split; the run's, else 0.", show_default=False
         ),
     ] = None,
+    task: Task = None,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="data.key=value; may be repeated.", show_default=False)
     ] = None,
@@ -367,13 +368,14 @@ def evaluate(
         split=split,
         image_size=image_size,
         seed=seed,
+        task=task,
         assignments=set or (),
         allow_import=allow_import or (),
     )
     if json:
         _print(found)
         return
-    _table(("metric", split), [[name, f"{found[name]:.4f}"] for name in ("accuracy", "ece", "nll")])
+    _table(("metric", split), [[name, f"{value:.4f}"] for name, value in found.items() if isinstance(value, float)])
 
 
 @app.command()

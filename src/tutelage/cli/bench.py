@@ -20,6 +20,7 @@ from tutelage.cache import estimate
 from tutelage.engine.journal import Journal
 from tutelage.engine.results import write_json, write_tensors
 from tutelage.errors import InputError, Interrupted, RecipeError, RunError
+from tutelage.verdict import value
 
 from . import cache, runfolder
 from .distill import is_live
@@ -189,13 +190,14 @@ class Board:
         """Write down what was asked for, so that it can be gone on with."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / REQUEST, {"schema": SCHEMA, "recipe": self.raw, **self.asked})
-        write_tensors(self.folder / f"targets-{self.data[:8]}.safetensors", {"target": self.targets})
+        if self.groups is not None:
+            write_tensors(self.folder / f"targets-{self.data[:8]}.safetensors", {"target": self.groups})
 
     @property
-    def targets(self) -> torch.Tensor:
-        """The label of each test sample that has one."""
-        labels = self.first.splits.test.labels
-        return labels[self.first.splits.test.labelled]
+    def groups(self) -> torch.Tensor | None:
+        """The class of each test sample that has one."""
+        test = self.first.splits.test
+        return None if test.mapped or not test.classes else test.labels[test.labelled]
 
     def run_folder(self, entrant: Entrant, seed: int) -> pathlib.Path:
         """Where one run is; another recipe under the same name has another folder."""
@@ -206,7 +208,9 @@ class Board:
         """What bench.json holds."""
         task, found = self.first.task, self.found()
         options: dict[str, Any] = {"higher_is_better": task.higher_is_better}
-        options["groups"] = self.targets if task.classes else None
+        test = self.first.splits.test
+        blocks = None if test.blocks is None else test.blocks[test.labelled]
+        options |= {"groups": self.groups, "blocks": blocks, "parts": task.parts}
         own = [entrant.name for entrant in self.entrants if entrant.part is None]
         parts = [(*entrant.part, entrant.name) for entrant in self.entrants if entrant.part is not None]
         rows = leaderboard(found, own, against=(PLAIN, self.asked["against"]), **options)
@@ -368,7 +372,7 @@ def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any
         "key": entrant.key,
         "data": board.data,
     }
-    line |= {"test": float(scores.mean()), "validation": done.trained.history[done.trained.best_epoch]}
+    line |= {"test": value(scores, prepared.task.parts), "validation": done.trained.history[done.trained.best_epoch]}
     line |= {"scores": pack(scores), "steps": done.trained.steps, "epochs": epochs}
     line |= {"seconds": round(done.trained.seconds, 2), "live": not prepared.records and bool(prepared.teachers)}
     paths = {path: weight for path, weight in done.paths.items() if path in prepared.recipe.paths}

@@ -12,7 +12,8 @@ from tutelage.errors import InputError, RunError
 from tutelage.export import to_onnx, to_pt2
 from tutelage.models import find
 from tutelage.recipe import schema
-from tutelage.recipe.build import build_data
+from tutelage.recipe.build import build_data, build_task, choose_task, task_class
+from tutelage.tasks.base import Task
 
 from .prepare import say
 
@@ -52,7 +53,8 @@ def export(
     if not (folder / "config.json").exists():
         raise RunError(f"export: expected a finished run with {model}/config.json in {run}, found none.")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    pictures = _pictures(run, config, allow_import)
+    recipe = schema.parse(schema.read(run / "recipe.yaml"))
+    pictures, task = _pictures(recipe, config, allow_import)
     network = find(str(folder), allow_import=allow_import)
     out = run / "export" if model == "student" else run / "export" / model
     parity = FORMATS[format](
@@ -61,6 +63,8 @@ def export(
         input_shape=(pictures.shape[1], pictures.shape[2], pictures.shape[3]),
         classes=config["classes"],
         sample_inputs=pictures,
+        finish=None if task is None else task.finish,
+        agree=None if task is None else task.agree,
     )
     say(
         f"{out / parity.file}: agrees with the {model} on {parity.samples} pictures (same class for "
@@ -69,14 +73,18 @@ def export(
     return dataclasses.asdict(parity)
 
 
-def _pictures(run: pathlib.Path, config: Mapping[str, Any], allow_import: Sequence[str]) -> torch.Tensor:
-    """The first pictures of the test split, as floats in [0, 1]."""
-    recipe = schema.parse(schema.read(run / "recipe.yaml"))
+def _pictures(
+    recipe: schema.Recipe, config: Mapping[str, Any], allow_import: Sequence[str]
+) -> tuple[torch.Tensor, Task | None]:
+    """The first pictures of the test split, as floats in [0, 1], and the task."""
+    recipe, _ = choose_task(recipe, {})
     try:
-        test = build_data(recipe.data, {}, allow_import).test
+        splits = build_data(recipe, {}, allow_import)
     except InputError as error:
         say(f"the run's data cannot be opened, so the comparison is made on noise: {error}")
         shape = (config["in_channels"], *config["input_size"])
-        return torch.rand(MOST, *shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.rand(MOST, *shape, generator=torch.Generator().manual_seed(0))
+        return noise, task_class(recipe, allow_import)(config["classes"])  # type: ignore[call-arg]
+    test, task = splits.test, build_task(recipe, splits, allow_import)
     pictures = test.gather(torch.arange(min(MOST, len(test))))
-    return (pictures.float().div(255) if pictures.dtype == torch.uint8 else pictures).clamp(0, 1)
+    return (pictures.float().div(255) if pictures.dtype == torch.uint8 else pictures).clamp(0, 1), task

@@ -38,7 +38,7 @@ def inspect(
         classes = classes or own["num_classes"]
     input, classes = input or "3x32x32", classes or 10
     shape = parse_shape(input)
-    network = open_model(model, shape=shape, classes=classes, allow_import=allow_import)
+    network = open_model(model, shape=shape, classes=classes, allow_import=allow_import, task=None)
     task = Classification(classes)
     batch = task.unpack((torch.zeros(2, *shape), torch.zeros(2, dtype=torch.long)))
     sites = survey(network, lambda: task.call(network, batch))

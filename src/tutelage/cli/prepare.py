@@ -1,6 +1,7 @@
 """Prepare: from a command's arguments to everything a run needs, with all that can be wrong found first."""
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,9 @@ from tutelage.recipe.build import (
     build_path,
     build_task,
     build_weighting,
+    choose_task,
+    data_options,
+    task_class,
 )
 from tutelage.recipe.schema import Recipe
 from tutelage.recipe.wires import resolve, survey_all
@@ -205,23 +209,23 @@ def prepare(
     Raises:
         InputError: Something the user gave cannot be used.
     """
-    recipe = schema.parse(raw)
+    recipe = chosen(schema.parse(raw), live)
     _check_names(recipe, allow_import)
     check_accelerator(recipe.train.accelerator)
-    splits = build_data(recipe.data, live, allow_import)
+    splits = build_data(recipe, live, allow_import)
     say(splits.guess)
     for note in splits.notes:
         say(f"  {note}")
     if not bool(splits.train.labelled.any()):
         recipe = _without_labels(recipe)
-    task = build_task(recipe, splits.classes, allow_import)
-    shape, classes = splits.train.shape, len(splits.classes)
+    task = build_task(recipe, splits, allow_import)
+    shape = splits.train.shape
     loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
-    student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
+    student = build_model("student", recipe.student, shape, task, live, allow_import, recipe.train.seed)
     teachers = {}
     for name, spec in recipe.teachers.items():
         # A teacher brings its own number of classes, which is compared when it is examined.
-        teachers[name] = build_model(name, spec, shape, classes, live, allow_import)
+        teachers[name] = build_model(name, spec, shape, task, live, allow_import)
         if recipe.train.offload is not None:
             map_weights(teachers[name], recipe.train.offload)
     for role, network in {"student": student, **teachers}.items():
@@ -236,6 +240,14 @@ def prepare(
     return _rehearsed(Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example))
 
 
+def chosen(recipe: Recipe, live: Mapping[str, Any]) -> Recipe:
+    """The recipe with its task named; a guess is told."""
+    recipe, why = choose_task(recipe, live)
+    if why:
+        say(f"task: {recipe.task.use} ({why}; --task chooses another)")
+    return recipe
+
+
 def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     """Another recipe for the data, the student and the teachers (or some) of one that is prepared.
 
@@ -245,13 +257,14 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
         InputError: The recipe does not fit together.
     """
     recipe = schema.parse(raw)
+    if recipe.task.use == "auto":
+        recipe = recipe.model_copy(update={"task": recipe.task.model_copy(update={"use": first.recipe.task.use})})
     _check_names(recipe, first.allow_import)
     splits, live, allow_import = first.splits, first.live, first.allow_import
     if not bool(splits.train.labelled.any()):
         recipe = _without_labels(recipe)
-    task = build_task(recipe, splits.classes, allow_import)
-    shape, classes = splits.train.shape, len(splits.classes)
-    student = build_model("student", recipe.student, shape, classes, live, allow_import, recipe.train.seed)
+    task = build_task(recipe, splits, allow_import)
+    student = build_model("student", recipe.student, splits.train.shape, task, live, allow_import, recipe.train.seed)
     teachers = {name: first.teachers[name] for name in recipe.teachers}
     recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(first.example)))
     examined = {name: first.examined[name] for name in teachers}
@@ -331,7 +344,7 @@ def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
             "paths: expected at least one path for the teachers, found none. Name some, such as "
             "--set 'paths=[logits, pooled]', or train without a teacher: tutelage train."
         )
-    catalogue.part("tasks", recipe.task.use, allow_import=allow_import, where="task")
+    data_options(recipe.data, task_class(recipe, allow_import))
     catalogue.part("schemes", recipe.scheme.use, allow_import=allow_import, where="scheme")
     build_weighting(recipe.weighting, allow_import)
     if isinstance(recipe.paths, dict):
@@ -340,8 +353,13 @@ def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
             build_path(name, bare, allow_import)
 
 
-def open_model(model: Any, *, shape: tuple[int, int, int], classes: int, allow_import: Sequence[str]) -> nn.Module:
-    """A network from what stands on the command line: MODEL[@WEIGHTS], a run folder, or a module."""
+def open_model(
+    model: Any, *, shape: tuple[int, int, int], classes: int | None, allow_import: Sequence[str], task: Task | None
+) -> nn.Module:
+    """A network from what stands on the command line: MODEL[@WEIGHTS], a run folder, or a module.
+
+    Without a task, whatever it answers is accepted.
+    """
     weights = None
     if not isinstance(model, nn.Module):
         named = parse_model(str(model))
@@ -352,6 +370,8 @@ def open_model(model: Any, *, shape: tuple[int, int, int], classes: int, allow_i
         in_channels=shape[0],
         input_size=shape[1:],
         weights=weights,
+        arguments={} if task is None else task.arguments,
+        fits=(lambda *_: None) if task is None else functools.partial(task.fits, columns=classes),
         allow_import=allow_import,
     )
     _say_notes("model", found)

@@ -185,6 +185,7 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
                 classes=prepared.splits.classes,
                 input_size=prepared.splits.train.shape[1:],
                 in_channels=prepared.splits.train.shape[0],
+                finish=prepared.task.finish,
             )
     for file in ("best.ckpt", "last.ckpt"):
         share(folder / "checkpoints" / "stages" / "student" / file, folder / "checkpoints" / file)

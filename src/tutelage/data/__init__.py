@@ -1,8 +1,8 @@
-"""Data for classification: opened, cut into slices, augmented and batched; every sample keeps its number."""
+"""Data: opened, cut into slices, augmented and batched; every sample keeps its number."""
 
-from .augment import Augment, defaults
+from .augment import Augment, Augmentation, defaults
 from .loader import Loader
 from .open import names, open_data
 from .slices import Slice, Splits
 
-__all__ = ["Augment", "Loader", "Slice", "Splits", "defaults", "names", "open_data"]
+__all__ = ["Augment", "Augmentation", "Loader", "Slice", "Splits", "defaults", "names", "open_data"]

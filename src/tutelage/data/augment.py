@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,24 @@ from .draws import uniform
 
 # The numbers of the draws: fixed, so that a new operation leaves the old ones as they are.
 _CROP_Y, _CROP_X, _FLIP, _ROTATE, _CUTOUT_Y, _CUTOUT_X, _BRIGHTNESS = range(7)
+
+
+class Augmentation(Protocol):
+    """Makes views of pictures together with their truth, as a function of (index, view)."""
+
+    @classmethod
+    def usual(cls, shape: tuple[int, int, int], *, seed: int = 0) -> Self:
+        """The augmentation for pictures of this shape, where nobody chose one."""
+
+    def pair(self, pictures: Tensor, target: Tensor, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures ``[B, C, H, W]`` and truths ``[B, ...]`` of these samples in these views; -1 is as it is."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The arguments, as plain values."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the arguments."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,15 @@ class Augment:
             down, right = (self._draw(index, view, n) for n in (_CUTOUT_Y, _CUTOUT_X))
             out = _cutout(out, self.cutout, down, right)
         return torch.where(_per_picture(clean), pictures, out) if clean.any() else out
+
+    def pair(self, pictures: Tensor, target: Tensor, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        """The augmented pictures with their classes, which no view changes."""
+        return self(pictures, index, view), target
+
+    @classmethod
+    def usual(cls, shape: tuple[int, int, int], *, seed: int = 0) -> "Augment":
+        """As `defaults`."""
+        return defaults(shape, seed=seed)
 
     def _draw(self, index: Tensor, view: Tensor, number: int) -> Tensor:
         return uniform(self.seed, index, view, number)

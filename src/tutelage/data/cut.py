@@ -1,6 +1,6 @@
 """Cutting a set into parts that share no sample and hold the classes in the proportions of the whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -8,6 +8,8 @@ from torch import Tensor
 from tutelage.errors import DataError
 
 from .draws import draws
+from .slices import Slice, Splits
+from .source import Source
 
 
 def stratified(
@@ -81,3 +83,96 @@ def _shares(sizes: Tensor, total: int, least: Tensor, most: Tensor, *, exact: bo
     while exact and int(shares.sum()) > total and bool((shares > least).any()):
         shares[(shares - wanted).where(shares > least, -torch.inf).argmax()] -= 1
     return [int(share) for share in shares]
+
+
+def cut(
+    found: Source,
+    *,
+    seed: int = 0,
+    selection: float = 0.1,
+    guard: float = 0.0,
+    test: float = 0.2,
+    limit: int | float | None = None,
+    labels: int | float | None = None,
+) -> Splits:
+    """The four slices of a data set: what it does not bring is cut from its training set.
+
+    Args:
+        found: The data set.
+        seed: Another seed cuts other slices.
+        selection: Share of the training set held out for selection, if the source brings no validation split.
+        guard: Share of the training set held out for the guard.
+        test: Share of everything held out as test, if the source brings no test split.
+        limit: Training samples to keep, each class in proportion; a number, or a share if a float.
+        labels: Training samples that keep their truth, each class in proportion; the others lose theirs.
+
+    Returns:
+        The slices, with the guess and the notes to show to people.
+
+    Raises:
+        DataError: A share is none, or there are too few samples.
+    """
+    shares = {"test": test, "selection": selection, "guard": guard}
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise DataError(f"expected {name} to be a share of the samples in [0, 1), found {share}.")
+    parts, notes = _hold_out(found, seed, shares)
+    whole = train = parts["train"]
+    if limit is not None:
+        train = train.select(_keep(train, limit, seed, "limit"))
+        notes.append(f"limit: {len(train):,} of {len(whole):,} training samples are kept.")
+    if labels is not None:
+        known = train.labelled.nonzero().flatten()
+        keep = torch.zeros(len(train), dtype=torch.bool)
+        keep[known[_keep(train.select(known), labels, seed, "labels")]] = True
+        train = train.unlabel((~keep).nonzero().flatten())
+        kept = int(train.labelled.sum())
+        notes.append(f"labels: {kept:,} of {len(train):,} training samples keep their label.")
+    guess = f"{found.name}: {found.layout}, {_size(parts)}"
+    three = (parts["selection"], parts["guard"], parts["test"])
+    return Splits(train, *three, train.classes, guess, notes, found.facts)
+
+
+def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[dict[str, Slice], list[str]]:
+    """All four parts, those the source does not bring cut from the training set, and the notes."""
+    parts, notes = dict(found.parts), list(found.notes)
+    train = parts["train"]
+    absent = set() if train.mapped else set(range(len(train.classes))) - set(train.labels.tolist())
+    if absent and train.labelled.any():
+        some = ", ".join(train.classes[label] for label in sorted(absent)[:8])
+        notes.append(f"no training sample of {len(absent)} classes: {some}.")
+    for name in ("selection", "test"):
+        if name in parts and train.labelled.any() and not parts[name].labelled.any():
+            notes.append(f"the {name} split has no labels and is left out.")
+            del parts[name]
+    training = len(train)
+    for name in ("test", "selection", "guard"):
+        if name not in parts:
+            share = shares[name] * training / len(train)
+            drawn, left = stratified(train.labels, share, _names(train), seed=seed, what=name)
+            parts[name], train = train.select(drawn), train.select(left)
+            if name != "guard" and len(drawn):
+                notes.append(f"no {name} split found: {len(drawn):,} samples were cut from the training set.")
+        training = len(train) if name == "test" else training
+    return {**parts, "train": train}, notes
+
+
+def _keep(train: Slice, amount: int | float, seed: int, what: str) -> Tensor:
+    if amount < 0 or (isinstance(amount, float) and amount > 1) or (what == "limit" and amount == 0):
+        raise DataError(f"expected {what} as a number of samples, or as a share in 0.0 to 1.0; found {amount}.")
+    return stratified(train.labels, amount, _names(train), seed=seed, what=what, leave=0)[0]
+
+
+def _names(train: Slice) -> Sequence[str]:
+    """What the labels of a slice are called."""
+    return ("known",) if train.mapped else train.classes
+
+
+def _size(parts: Mapping[str, Slice]) -> str:
+    counts = {name: len(parts[name]) for name in ("train", "selection", "guard", "test")}
+    channels, height, width = parts["train"].shape
+    told = " + ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    total = sum(counts.values())
+    classes = f"{len(parts['train'].classes)} classes, " if parts["train"].classes else ""
+    return f"{classes}{total:,} pictures ({told}), {height}x{width} {colour}"

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tutelage.errors import DataError
 
-from .augment import Augment
+from .augment import Augmentation
 from .draws import draws
 from .slices import Slice
 
@@ -60,7 +60,7 @@ class Loader:
         *,
         batch_size: int,
         seed: int,
-        augment: Augment | None,
+        augment: Augmentation | None,
         shuffle: bool = True,
         drop_last: bool = True,
         views: int | None = None,
@@ -128,8 +128,7 @@ class Loader:
             step: 0 … ``len(loader) - 1``.
 
         Returns:
-            ``inputs`` ``[B, C, H, W]`` (uint8 stays uint8), ``target`` int64 ``[B]`` (-1 where not labelled),
-            ``index`` int64 ``[B]``, ``view`` int64 ``[B]``, ``labelled`` bool ``[B]``.
+            As `Slice.batch`.
 
         Raises:
             IndexError: There is no such step.
@@ -137,16 +136,7 @@ class Loader:
         if not 0 <= step < len(self):
             raise IndexError(f"expected a step in 0 to {len(self) - 1}, found {step}.")
         positions, round_ = self._draw(epoch, step)
-        index = self.slice.index[positions]
-        view = torch.full_like(index, -1) if self.augment is None else self._view(index, round_)
-        pictures = self.slice.gather(positions)
-        return {
-            "inputs": pictures if self.augment is None else self.augment(pictures, index, view),
-            "target": self.slice.labels[positions],
-            "index": index,
-            "view": view,
-            "labelled": self.slice.labelled[positions],
-        }
+        return self.slice.batch(positions, self.augment, self._view(self.slice.index[positions], round_))
 
     def _draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Positions in the slice of this process's samples, and the round each was drawn in."""

@@ -8,18 +8,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import Dataset
 
 from tutelage.errors import DataError
 from tutelage.foreign import load
 
-from .cut import stratified
+from .cut import cut
 from .digits import digits
 from .image_folder import image_folder
 from .own import own
 from .parquet import parquet
-from .slices import Slice, Splits
+from .slices import Splits
 from .source import Source
 from .torchvision_set import PREFIX, torchvision_set
 
@@ -82,13 +81,10 @@ def open_data(
         >>> len(splits.train), len(splits.selection), len(splits.test), splits.train.shape
         (1294, 144, 359, (1, 8, 8))
     """
-    for name, share in {"selection": selection, "guard": guard, "test": test}.items():
-        if not 0 <= share < 1:
-            raise DataError(f"expected {name} to be a share of the samples in [0, 1), found {share}.")
     options = {"image_size": image_size, "in_memory": in_memory}
     found = _find(source, root=root, allow_import=allow_import, max_bad=max_bad, options=options)
     _refuse_one_class(found)
-    return _cut(found, seed, {"test": test, "selection": selection, "guard": guard}, limit, labels)
+    return cut(found, seed=seed, selection=selection, guard=guard, test=test, limit=limit, labels=labels)
 
 
 def _find(
@@ -148,65 +144,3 @@ def _refuse_one_class(found: Source) -> None:
             f"expected at least two classes in {found.name}, found {', '.join(map(repr, only)) or 'none'}. "
             f"Classification needs something to tell apart."
         )
-
-
-def _cut(
-    found: Source,
-    seed: int,
-    shares: Mapping[str, float],
-    limit: int | float | None,
-    labels: int | float | None,
-) -> Splits:
-    parts, notes = _hold_out(found, seed, shares)
-    whole = train = parts["train"]
-    if limit is not None:
-        train = train.select(_keep(train, limit, seed, "limit"))
-        notes.append(f"limit: {len(train):,} of {len(whole):,} training samples are kept.")
-    if labels is not None:
-        known = train.labelled.nonzero().flatten()
-        keep = torch.zeros(len(train), dtype=torch.bool)
-        keep[known[_keep(train.select(known), labels, seed, "labels")]] = True
-        train = train.unlabel((~keep).nonzero().flatten())
-        kept = int(train.labelled.sum())
-        notes.append(f"labels: {kept:,} of {len(train):,} training samples keep their label.")
-    guess = f"{found.name}: {found.layout}, {_size(parts)}"
-    return Splits(train, parts["selection"], parts["guard"], parts["test"], train.classes, guess, notes)
-
-
-def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[dict[str, Slice], list[str]]:
-    """All four parts, those the source does not bring cut from the training set, and the notes."""
-    parts, notes = dict(found.parts), list(found.notes)
-    train = parts["train"]
-    absent = set(range(len(train.classes))) - set(train.labels.tolist())
-    if absent and train.labelled.any():
-        some = ", ".join(train.classes[label] for label in sorted(absent)[:8])
-        notes.append(f"no training sample of {len(absent)} classes: {some}.")
-    for name in ("selection", "test"):
-        if name in parts and train.labelled.any() and not parts[name].labelled.any():
-            notes.append(f"the {name} split has no labels and is left out.")
-            del parts[name]
-    training = len(train)
-    for name in ("test", "selection", "guard"):
-        if name not in parts:
-            share = shares[name] * training / len(train)
-            drawn, left = stratified(train.labels, share, train.classes, seed=seed, what=name)
-            parts[name], train = train.select(drawn), train.select(left)
-            if name != "guard" and len(drawn):
-                notes.append(f"no {name} split found: {len(drawn):,} samples were cut from the training set.")
-        training = len(train) if name == "test" else training
-    return {**parts, "train": train}, notes
-
-
-def _keep(train: Slice, amount: int | float, seed: int, what: str) -> torch.Tensor:
-    if amount < 0 or (isinstance(amount, float) and amount > 1) or (what == "limit" and amount == 0):
-        raise DataError(f"expected {what} as a number of samples, or as a share in 0.0 to 1.0; found {amount}.")
-    return stratified(train.labels, amount, train.classes, seed=seed, what=what, leave=0)[0]
-
-
-def _size(parts: Mapping[str, Slice]) -> str:
-    counts = {name: len(parts[name]) for name in ("train", "selection", "guard", "test")}
-    channels, height, width = parts["train"].shape
-    told = " + ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-    total = sum(counts.values())
-    return f"{len(parts['train'].classes)} classes, {total:,} pictures ({told}), {height}x{width} {colour}"

@@ -1,16 +1,18 @@
-"""Slices of a data set: pictures, labels, and the number of each sample in the set it came from."""
+"""Slices of a data set: pictures, their truth, and the number of each sample in the set it came from."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from tutelage.errors import DataError
+
+from .augment import Augment, Augmentation
 
 UNLABELLED = -1
 """The label of a sample whose truth is not known."""
@@ -32,6 +34,23 @@ class Pictures(Protocol):
 
     def digest(self, positions: Tensor) -> bytes:
         """A hash of these pictures, in this order."""
+
+
+class Truth(Protocol):
+    """Where the truths of a slice come from if each is more than a class: masks, boxes, pictures."""
+
+    @property
+    def augmentation(self) -> type[Augmentation]:
+        """What makes views of a picture and its truth together."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def gather(self, positions: Tensor) -> Tensor:
+        """The truths at these positions, ``[n, ...]``; lists of any length are padded to one shape."""
+
+    def digest(self, positions: Tensor) -> bytes:
+        """A hash of these truths, in this order."""
 
 
 class Held:
@@ -94,14 +113,17 @@ def refuse_not_finite(pictures: Tensor) -> None:
 
 
 class Slice(Dataset[dict[str, Tensor]]):
-    """Part of a data set for classification. Indexing it gives one sample as the dict a batch is made of.
+    """Part of a data set. Indexing it gives one sample as the dict a batch is made of.
 
     Args:
         pictures: ``[N, C, H, W]``, uint8 or float32; or any source of `Pictures`.
-        labels: Class of each sample, int64 ``[N]``; -1 where it is not known.
-        classes: Names of the classes.
+        labels: Class of each sample, int64 ``[N]``; -1 where it is not known. Beside a `truth`: 0 where that is known.
+        classes: Names of the classes; empty if there are none.
+        truth: The truth of each sample, where it is more than a class.
         index: Number of each sample in the training or test set it came from, int64 ``[N]``; by default
             0 to N - 1.
+        blocks: Number of each sample's block, int64 ``[N]``, where samples depend on each other, such as the frames
+            of a video; None where they do not.
 
     Raises:
         DataError: Lengths differ, or a label lies outside the classes.
@@ -119,19 +141,23 @@ class Slice(Dataset[dict[str, Tensor]]):
         labels: Tensor,
         classes: Sequence[str],
         *,
+        truth: Truth | None = None,
         index: Tensor | None = None,
+        blocks: Tensor | None = None,
     ) -> None:
         self._pictures: Pictures = Held(pictures) if isinstance(pictures, Tensor) else pictures
         self._positions = torch.arange(len(self._pictures))
         self.labels = labels.long()
         self.index = torch.arange(len(labels)) if index is None else index.long()
-        self.classes = tuple(classes)
-        if not len(self._pictures) == len(self.labels) == len(self.index):
+        self.classes, self.blocks, self._truth = tuple(classes), blocks, truth
+        truths = len(self.labels if truth is None else truth)
+        if not len(self._pictures) == len(self.labels) == len(self.index) == truths:
             raise DataError(
                 f"expected a label and an index for each picture, found {len(self._pictures):,} pictures, "
-                f"{len(self.labels):,} labels and {len(self.index):,} indices."
+                f"{truths:,} labels and {len(self.index):,} indices."
             )
-        wrong = ((self.labels < UNLABELLED) | (self.labels >= len(self.classes))).nonzero().flatten()
+        most = len(self.classes) if truth is None else 1
+        wrong = ((self.labels < UNLABELLED) | (self.labels >= most)).nonzero().flatten()
         if len(wrong):
             label, sample = int(self.labels[wrong[0]]), int(self.index[wrong[0]])
             raise DataError(
@@ -144,13 +170,29 @@ class Slice(Dataset[dict[str, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        return {
-            "inputs": self.gather(torch.tensor([range(len(self))[position]]))[0],
-            "target": self.labels[position],
-            "index": self.index[position],
-            "view": torch.tensor(-1),
-            "labelled": self.labelled[position],
-        }
+        return {name: value[0] for name, value in self.batch(torch.tensor([range(len(self))[position]])).items()}
+
+    def batch(
+        self, positions: Tensor, augment: Augmentation | None = None, view: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The samples at these positions, as the dict a batch is made of.
+
+        Args:
+            positions: int64 ``[n]``, each in 0 … N - 1.
+            augment: Makes views of pictures and truths together; None gives both as they are, with view -1.
+            view: Number of the view of each sample, int64 ``[n]``; needed to augment.
+
+        Returns:
+            ``inputs`` ``[n, C, H, W]`` (uint8 stays uint8), ``target`` ``[n, ...]`` (a class is int64, -1 where not
+            labelled), ``index`` int64 ``[n]``, ``view`` int64 ``[n]``, ``labelled`` bool ``[n]``.
+        """
+        index, inputs, target = self.index[positions], self.gather(positions), self.targets(positions)
+        if augment is None or view is None:
+            view = torch.full_like(index, -1)
+        else:
+            inputs, target = augment.pair(inputs, target, index, view)
+        labelled = self.labelled[positions]
+        return {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
 
     @cached_property
     def labelled(self) -> Tensor:
@@ -178,6 +220,22 @@ class Slice(Dataset[dict[str, Tensor]]):
         """
         return self._pictures.gather(self._positions[positions])
 
+    def targets(self, positions: Tensor) -> Tensor:
+        """The truths at these positions: classes, int64 ``[n]``, or what the truth of this data is, ``[n, ...]``."""
+        if self._truth is None:
+            return self.labels[positions]
+        return self._truth.gather(self._positions[positions])
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the truth of a sample is more than a class."""
+        return self._truth is not None
+
+    @property
+    def augmentation(self) -> type[Augmentation]:
+        """What makes views of a picture and its truth together."""
+        return Augment if self._truth is None else self._truth.augmentation
+
     def select(self, positions: Tensor) -> "Slice":
         """The samples at these positions, as a slice that shares the pictures.
 
@@ -202,15 +260,18 @@ class Slice(Dataset[dict[str, Tensor]]):
 
     def _with(self, positions: Tensor, labels: Tensor) -> "Slice":
         part = Slice.__new__(Slice)
-        part._pictures, part.classes, part.labels = self._pictures, self.classes, labels
+        part._pictures, part._truth, part.classes, part.labels = self._pictures, self._truth, self.classes, labels
         part._positions, part.index = self._positions[positions], self.index[positions]
+        part.blocks = None if self.blocks is None else self.blocks[positions]
         return part
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over pictures (names and sizes of files decoded lazily), labels, index and classes."""
+        """sha256 over pictures (names and sizes of files decoded lazily), truths, index and classes."""
         told = hashlib.sha256(repr(self.classes).encode())
         told.update(self._pictures.digest(self._positions))
+        if self._truth is not None:
+            told.update(self._truth.digest(self._positions))
         told.update(self.labels.numpy().data)
         told.update(self.index.numpy().data)
         return told.hexdigest()
@@ -228,6 +289,7 @@ class Splits:
         classes: Names of the classes.
         guess: What was recognised, one line for people.
         notes: What else people should know, a line each.
+        facts: Options of the task that the data decides, such as the scale of super-resolution.
     """
 
     train: Slice
@@ -237,6 +299,7 @@ class Splits:
     classes: tuple[str, ...]
     guess: str
     notes: list[str] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -21,12 +21,14 @@ class Source:
         layout: What was recognised, for people.
         parts: ``"train"``, and ``"selection"`` and ``"test"`` where the data set brings them.
         notes: What people should know, a line each.
+        facts: As for `Splits`.
     """
 
     name: str
     layout: str
     parts: Mapping[str, Slice]
     notes: list[str] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

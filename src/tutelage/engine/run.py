@@ -16,7 +16,7 @@ from tutelage.models import latency, macs, parameters
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
 
-from .evaluate import Answers, answer, compact, describe_answers, most_disagreed, read_answers
+from .evaluate import Answers, answer, read_answers
 from .examine import Examined
 from .journal import Journal
 from .results import mean_weights, peak_memory_mb, write_json, write_tensors
@@ -24,6 +24,9 @@ from .settings import Settings
 from .train import Trained, train_stage
 
 BASELINE = "baseline"
+
+SHOWN = 24
+"""So many test pictures are shown on which the student is farthest from its teachers."""
 
 
 @dataclass(frozen=True)
@@ -184,20 +187,23 @@ def _result(
 ) -> dict[str, Any]:
     task = plan.task
     scores = {name: [a.scores(task) for a in answers] for name, answers in said.items()}
-    test = {name: float(torch.stack(s).mean()) for name, s in scores.items() if s}
+    test = {name: _mean([verdicts.value(one, task.parts) for one in s]) for name, s in scores.items() if s}
     validation = {STUDENT: _best(students)} | ({BASELINE: _best(baselines)} if baselines else {})
     teachers, paths = mean_weights(plan.folder / "metrics.jsonl", STUDENT)
     verdict = None
     if baselines:
         # What one seed cannot show between runs, it shows between classes: they are learned well or badly together.
-        groups = said[STUDENT][0].target if task.classes else None
+        groups = task.groups(said[STUDENT][0].kept)
         verdict = verdicts.judge(
             torch.stack(scores[STUDENT]),
             torch.stack(scores[BASELINE]),
             higher_is_better=task.higher_is_better,
+            blocks=_blocks(plan),
             groups=groups,
+            parts=task.parts,
         )
-    best_teacher = max((found.validation for found in plan.examined.values()), default=None)
+    best = max if task.higher_is_better else min
+    best_teacher = best((found.validation for found in plan.examined.values()), default=None)
     seconds = {"student": sum(t.seconds for _, t in students), "baseline": sum(t.seconds for _, t in baselines)}
     samples = sum(t.steps for _, t in students) * plan.loaders("train", plan.settings.seed, False).batch_size
     return {
@@ -227,12 +233,16 @@ def _result(
         },
         "delta": verdict.delta if verdict else None,
         "interval": list(verdict.interval) if verdict else None,
-        "gap_closed": verdicts.gap_closed(validation[STUDENT], validation[BASELINE], best_teacher)
+        "gap_closed": verdicts.gap_closed(
+            validation[STUDENT], validation[BASELINE], best_teacher, higher_is_better=task.higher_is_better
+        )
         if baselines and best_teacher is not None
         else None,
         "verdict": verdict.verdict if verdict else None,
         "verdict_method": verdict.method if verdict else None,
-        "shipped": verdicts.shipped(validation[STUDENT], validation[BASELINE]) if baselines else STUDENT,
+        "shipped": verdicts.shipped(validation[STUDENT], validation[BASELINE], higher_is_better=task.higher_is_better)
+        if baselines
+        else STUDENT,
         "seeds": plan.seeds,
         "seconds": {
             "total": 0.0,
@@ -245,8 +255,17 @@ def _result(
 
 
 def _best(finished: Sequence[Finished]) -> float:
-    values = [trained.history[trained.best_epoch] for _, trained in finished]
+    return _mean([trained.history[trained.best_epoch] for _, trained in finished])
+
+
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _blocks(plan: Plan) -> torch.Tensor | None:
+    """Number of the block of each labelled test sample, where they depend on each other."""
+    test = plan.loaders("test", plan.settings.seed, False).slice
+    return None if test.blocks is None else test.blocks[test.labelled]
 
 
 def _write_evaluation(
@@ -264,7 +283,8 @@ def _write_evaluation(
     validation |= {f"teacher:{name}": found.validation for name, found in plan.examined.items()}
     models = {
         name: {
-            **describe_answers(answers, plan.task, first[STUDENT]),
+            **answers.metrics,
+            **plan.task.describe(answers.kept, first[STUDENT].kept),
             "params": parameters(networks[name]),
             "macs": macs(networks[name], plan.input_shape),
             "latency_ms": latency(networks[name], plan.input_shape),
@@ -272,23 +292,37 @@ def _write_evaluation(
         }
         for name, answers in first.items()
     }
-    means = {name: [float(a.scores(plan.task).mean()) for a in answers] for name, answers in said.items()}
+    means = {
+        name: [verdicts.value(a.scores(plan.task), plan.task.parts) for a in answers] for name, answers in said.items()
+    }
     seeds = [
         {"seed": plan.settings.seed + k, STUDENT: s, BASELINE: means[BASELINE][k] if baselines else None}
         for k, s in enumerate(means[STUDENT])
     ]
     notes = [note for found in plan.examined.values() for note in found.notes]
     evaluation = {"classes": list(plan.task.classes), "models": models, "seeds": seeds, "notes": notes}
-    evaluation |= {"verdict_method": result["verdict_method"], **plan.details}
-    tensors = compact(first)
-    taught = [answers for name, answers in first.items() if name.startswith("teacher:")]
-    if taught:
-        positions = most_disagreed(first[STUDENT], taught)
-        # The test loader gives samples in order, so positions in the answers are positions in the slice.
-        pictures = plan.loaders("test", plan.settings.seed, False).slice.gather(positions)
-        tensors |= {"pictures/image": _as_bytes(pictures), "pictures/position": positions}
+    evaluation |= {"of_class": plan.task.of_class, "verdict_method": result["verdict_method"], **plan.details}
+    tensors = {"index": first[STUDENT].index}
+    for name, answers in first.items():
+        tensors |= plan.task.compact(name, answers.kept)
+    tensors |= _shown(plan, first)
     write_tensors(plan.folder / "evaluation.safetensors", tensors)
     write_json(plan.folder / "evaluation.json", evaluation)
+
+
+def _shown(plan: Plan, first: Mapping[str, Answers]) -> dict[str, torch.Tensor]:
+    """The pictures on which the student is farthest from its teachers, and what the task draws of the answers."""
+    taught = [answers.kept for name, answers in first.items() if name.startswith("teacher:")]
+    distance = plan.task.distance(first[STUDENT].kept, taught) if taught else None
+    if distance is None:
+        return {}
+    positions = distance.topk(min(SHOWN, len(distance))).indices
+    # The test loader gives samples in order; only labelled ones were answered.
+    test = plan.loaders("test", plan.settings.seed, False).slice
+    pictures = _as_bytes(test.gather(test.labelled.nonzero().flatten()[positions]))
+    panels = plan.task.panels(pictures, {name: answers.at(positions) for name, answers in first.items()})
+    drawn = {f"pictures/panel/{name}": panel for name, panel in panels.items()}
+    return {"pictures/image": pictures, "pictures/position": positions, **drawn}
 
 
 def _as_bytes(pictures: torch.Tensor) -> torch.Tensor:

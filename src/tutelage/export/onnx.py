@@ -10,8 +10,8 @@ from torch.export import ExportedProgram
 
 from tutelage.errors import MissingExtra, ModelError
 
-from .parity import Parity, Runtime, deliver
-from .standalone import Standalone, checked_pictures
+from .parity import Agree, Parity, Runtime, deliver
+from .standalone import Finish, Standalone, checked_pictures
 
 LARGEST = 2**31 - 2**20
 """Bytes of weights that one ONNX file can hold."""
@@ -25,6 +25,8 @@ def to_onnx(
     sample_inputs: Tensor,
     classes: Sequence[str] = (),
     tolerance: float = 1e-3,
+    finish: Finish | None = None,
+    agree: Agree | None = None,
 ) -> Parity:
     """Write ``model.onnx`` with the preprocessing inside, and check it with ONNX Runtime.
 
@@ -38,6 +40,8 @@ def to_onnx(
         sample_inputs: Real pictures for the check, float ``[n, C, H, W]`` in [0, 1].
         classes: Names of the classes, in the order of the logits.
         tolerance: Largest difference between logits that passes, as a share of the largest logit or of 1.
+        finish: The last step of the graph, `Task.finish`.
+        agree: How two outputs are compared beside their largest difference, `Task.agree`; by default by arg-max.
 
     Returns:
         How close the file is to the model.
@@ -55,7 +59,7 @@ def to_onnx(
     except ImportError as error:
         raise MissingExtra(f"to_onnx needs {error.name}: pip install 'tutelage[export]'") from error
     pictures = checked_pictures(sample_inputs, input_shape)
-    standalone = Standalone(model)
+    standalone = Standalone(model, finish)
     if (size := sum(tensor.nbytes for tensor in standalone.state_dict().values())) > LARGEST:
         raise ModelError(f"an ONNX file holds at most 2 GB, found {size / 2**30:.1f} GB of weights. Export to pt2.")
     program = _translated(standalone.trace(pictures), classes)
@@ -75,6 +79,7 @@ def to_onnx(
         model=standalone,
         pictures=pictures,
         tolerance=tolerance,
+        agree=agree,
     )
 
 

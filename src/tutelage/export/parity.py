@@ -17,6 +17,9 @@ from .standalone import Standalone
 Runtime = Callable[[Tensor], Tensor]
 """Pictures ``[B, C, H, W]`` -> logits, computed by an exported file."""
 
+Agree = Callable[[Tensor, Tensor], float]
+"""Found and expected outputs -> the share in which they come to the same, in [0, 1]."""
+
 CHUNK = 64
 
 
@@ -29,7 +32,7 @@ class Parity:
         samples: How many pictures were compared.
         max_difference: Largest absolute difference between logits.
         largest_logit: Largest absolute logit of the model.
-        agreement: Share of equal arg-max over dimension 1, in [0, 1].
+        agreement: Share of equal arg-max over dimension 1 (or what the task counts as equal), in [0, 1].
         tolerance: What `max_difference` may be, as a share of `largest_logit` or of 1, whichever is more.
     """
 
@@ -46,7 +49,14 @@ class Parity:
         return self.max_difference <= self.tolerance * max(1.0, self.largest_logit)
 
 
-def compare(model: Standalone, runtime: Runtime, pictures: Tensor, *, file: str, tolerance: float) -> Parity:
+def same_class(found: Tensor, expected: Tensor) -> float:
+    """Share of equal arg-max over dimension 1."""
+    return (found.argmax(1) == expected.argmax(1)).double().mean().item()
+
+
+def compare(
+    model: Standalone, runtime: Runtime, pictures: Tensor, *, file: str, tolerance: float, agree: Agree | None = None
+) -> Parity:
     """Run model and file on the same pictures: the first alone, the others in batches.
 
     Args:
@@ -55,6 +65,7 @@ def compare(model: Standalone, runtime: Runtime, pictures: Tensor, *, file: str,
         pictures: ``[n, C, H, W]`` in [0, 1].
         file: The file's name.
         tolerance: See `Parity`.
+        agree: See `Parity`; by default `same_class`.
 
     Returns:
         What was found, whether or not it holds.
@@ -73,7 +84,7 @@ def compare(model: Standalone, runtime: Runtime, pictures: Tensor, *, file: str,
         samples=len(pictures),
         max_difference=(found - expected).abs().max().item(),
         largest_logit=expected.abs().max().item(),
-        agreement=(found.argmax(1) == expected.argmax(1)).double().mean().item(),
+        agreement=(agree or same_class)(found, expected),
         tolerance=tolerance,
     )
 
@@ -87,6 +98,7 @@ def deliver(
     model: Standalone,
     pictures: Tensor,
     tolerance: float,
+    agree: Agree | None = None,
 ) -> Parity:
     """Write a file, check it, and only then let it appear, with its line in ``parity.json``.
 
@@ -98,6 +110,7 @@ def deliver(
         model: What it must agree with.
         pictures: On which.
         tolerance: See `Parity`.
+        agree: See `Parity`.
 
     Returns:
         The parity, which holds.
@@ -111,7 +124,7 @@ def deliver(
         with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
             fresh = pathlib.Path(scratch)
             write(fresh / file)
-            parity = compare(model, opened(fresh / file), pictures, file=file, tolerance=tolerance)
+            parity = compare(model, opened(fresh / file), pictures, file=file, tolerance=tolerance, agree=agree)
             if not parity.holds:
                 raise ModelError(
                     f"{file}: expected logits within {tolerance:g} of the model's (largest: "

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .parity import Parity, deliver
-from .standalone import Standalone, checked_pictures
+from .parity import Agree, Parity, deliver
+from .standalone import Finish, Standalone, checked_pictures
 
 
 def to_pt2(
@@ -20,6 +20,8 @@ def to_pt2(
     sample_inputs: Tensor,
     classes: Sequence[str] = (),
     tolerance: float = 1e-3,
+    finish: Finish | None = None,
+    agree: Agree | None = None,
 ) -> Parity:
     """Write ``model.pt2``, which `torch.export.load` opens, and check it.
 
@@ -33,6 +35,8 @@ def to_pt2(
         sample_inputs: Real pictures for the check, float ``[n, C, H, W]`` in [0, 1].
         classes: Names of the classes, in the order of the logits.
         tolerance: Largest difference between logits that passes, as a share of the largest logit or of 1.
+        finish: The last step of the graph, `Task.finish`.
+        agree: How two outputs are compared beside their largest difference, `Task.agree`; by default by arg-max.
 
     Returns:
         How close the file is to the model.
@@ -43,7 +47,7 @@ def to_pt2(
         RunError: The folder cannot be written.
     """
     pictures = checked_pictures(sample_inputs, input_shape)
-    standalone = Standalone(model)
+    standalone = Standalone(model, finish)
     program = standalone.trace(pictures)
     archive = io.BytesIO()  # PyTorch aborts the process where it cannot finish an archive on disk
     torch.export.save(program, archive, extra_files={"classes.json": json.dumps(list(classes))})
@@ -55,6 +59,7 @@ def to_pt2(
         model=standalone,
         pictures=pictures,
         tolerance=tolerance,
+        agree=agree,
     )
 
 

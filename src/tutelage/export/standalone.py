@@ -1,12 +1,16 @@
 """A model together with its preprocessing, as one traced graph."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tutelage.errors import InputError, ModelError
+
+Finish = Callable[[Tensor, Tensor], Tensor]
+"""A model's output and the pictures -> the form the task wants."""
 
 
 class Standalone(nn.Module):
@@ -15,6 +19,7 @@ class Standalone(nn.Module):
     Args:
         model: Copied, and put on the CPU, in float32 and in eval mode. Its ``preprocess``, if it has one,
             becomes part of the graph.
+        finish: The last step, `Task.finish`.
 
     Example:
         >>> import torch
@@ -22,8 +27,9 @@ class Standalone(nn.Module):
         torch.Size([2, 5])
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, finish: Finish | None = None) -> None:
         super().__init__()
+        self.finish = finish
         self.model = copy.deepcopy(model).cpu().float().eval()
         self.preprocess = getattr(model, "preprocess", None)
         self.training = False
@@ -31,7 +37,8 @@ class Standalone(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``[B, C, ...]`` of pictures ``[B, C, H, W]`` in [0, 1]."""
         output: Tensor = self.model(image if self.preprocess is None else self.preprocess(image))
-        return output if self.preprocess is None else self.preprocess.arrange(output)
+        output = output if self.preprocess is None else self.preprocess.arrange(output)
+        return output if self.finish is None else self.finish(output, image)
 
     @torch.no_grad()
     def trace(self, pictures: Tensor) -> ExportedProgram:

@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,9 @@ from .live import adopt, carry
 from .preprocess import Preprocess
 from .sources import LIBRARIES, Offer, Wish, factory
 from .weights import fill, load_weights
+
+Fits = Callable[[Any, Tensor], str | None]
+"""``fits(output, pictures)``: what a model should have answered, in words; None where it is right."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def find(
     arguments: Mapping[str, Any] | None = None,
     allow_import: Sequence[str] = (),
     seed: int | None = None,
+    fits: Fits | None = None,
 ) -> nn.Module:
     """The model a string stands for. Nothing is fetched from the network.
 
@@ -96,6 +100,8 @@ def find(
         arguments: Further arguments for the library's own constructor or configuration.
         allow_import: Top packages that may be imported for ``package.module:factory``.
         seed: Initial weights depend on it alone, and torch's global generator stays as it was.
+        fits: ``fits(output, pictures)`` says in words what a model should have answered, None where it is right; by
+            default logits, as `Task.fits` of classification.
 
     Returns:
         The model, in training mode. A live module is returned itself, unless it answers with a record.
@@ -117,9 +123,10 @@ def find(
     if isinstance(source, nn.Module):
         model = adopt(source, in_channels=in_channels)
     elif source.partition("/")[0] in LIBRARIES:
-        return _from_library(source, wish, weights, new_classifier=new_classifier, seed=seed)
+        return _from_library(source, wish, weights, new_classifier=new_classifier, seed=seed, fits=fits)
     elif is_folder(source):
-        return _from_folder(source, wish, weights, new_classifier=new_classifier, allow_import=allow_import, seed=seed)
+        ways: dict[str, Any] = {"new_classifier": new_classifier, "seed": seed, "fits": fits}
+        return _from_folder(source, wish, weights, allow_import=allow_import, **ways)
     elif ":" in source:
         with _seeded(seed):
             model = _from_factory(source, wish, allow_import)
@@ -153,8 +160,9 @@ def names(prefix: str = "") -> list[str]:
 
 
 def _from_library(
-    text: str, wish: Wish, weights: str | pathlib.Path | None, *, new_classifier: bool, seed: int | None
-) -> nn.Module:
+    text: str, wish: Wish, weights: str | pathlib.Path | None, *, new_classifier: bool, seed: int | None,
+    fits: Fits | None,
+) -> nn.Module:  # fmt: skip
     word, _, name = text.partition("/")
     source = LIBRARIES[word]
     offer = source.offer(name, wish)
@@ -170,7 +178,7 @@ def _from_library(
             if weights is not None:
                 _load(model, weights, new_classifier=new_classifier)
             if wish.input_size is not None:
-                _try(model, wish)
+                _try(model, wish, fits)
             return model
         except (UnknownName, MissingExtra):
             raise
@@ -191,17 +199,24 @@ def _plans(offer: Offer, wish: Wish) -> Iterator[tuple[Mapping[str, Any], tuple[
         yield offer.arguments, offer.native
 
 
-def _try(model: nn.Module, wish: Wish) -> None:
+def _try(model: nn.Module, wish: Wish, fits: Fits | None) -> None:
     """One picture of the user's size, in evaluation mode."""
     picture = torch.zeros(1, wish.in_channels, *(wish.input_size or ()))
     training = model.training
     with torch.no_grad():
         output = model.eval()(model.__dict__["preprocess"](picture))
     model.train(training)
-    expected = [1, "classes" if wish.num_classes is None else wish.num_classes]
+    expected = _logits(output, wish.num_classes) if fits is None else fits(output, picture)
     found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if not isinstance(found, list) or len(found) != 2 or wish.num_classes not in (None, found[1]):
-        raise ModelError(f"expected logits {expected} for one picture, found {found}.")
+    if expected is not None:
+        raise ModelError(f"expected {expected} for one picture, found {found}.")
+
+
+def _logits(output: Any, columns: int | None) -> str | None:
+    """What was expected where the output is no logits for one picture."""
+    if isinstance(output, Tensor) and output.dim() == 2 and columns in (None, output.shape[1]):
+        return None
+    return f"logits {[1, 'classes' if columns is None else columns]}"
 
 
 def _shortest(problems: Sequence[Exception], text: str) -> ModelError:
@@ -224,6 +239,7 @@ def _from_folder(
     new_classifier: bool,
     allow_import: Sequence[str],
     seed: int | None,
+    fits: Fits | None,
 ) -> nn.Module:
     config = read_config(source)
     library, classes = config["origin"]["library"], config["num_classes"]
@@ -247,7 +263,7 @@ def _from_folder(
     again = Wish(wish.num_classes, len(stored.mean), None, kept)
     file = weights or config["folder"] / "model.safetensors"
     name = f"{library}/{config['origin']['name']}"
-    model = _from_library(name, again, file, new_classifier=True, seed=seed)
+    model = _from_library(name, again, file, new_classifier=True, seed=seed, fits=fits)
     return carry(model, replace(stored, classes=None), model.__dict__["origin"])
 
 

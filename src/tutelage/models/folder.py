@@ -9,7 +9,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,17 +29,23 @@ PACKAGES = ("tutelage", "torch", "torchvision", "timm", "transformers", "safeten
 _log = logging.getLogger(__name__)
 
 
+Finish = Callable[[Tensor, Tensor], Tensor]
+"""A model's output and the pictures -> the form the task wants."""
+
+
 class Whole(nn.Module):
     """A model between its preprocess and its class order: from shared pictures to the user's classes."""
 
-    def __init__(self, model: nn.Module, preprocess: Preprocess) -> None:
+    def __init__(self, model: nn.Module, preprocess: Preprocess, finish: Finish | None = None) -> None:
         super().__init__()
+        self.finish = finish
         self.model = model
         self.preprocess = preprocess
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits ``[B, C]`` of pictures ``[B, C_in, H, W]`` in [0, 1]."""
-        return self.preprocess.arrange(self.model(self.preprocess(pictures)))
+        output = self.preprocess.arrange(self.model(self.preprocess(pictures)))
+        return output if self.finish is None else self.finish(output, pictures)
 
 
 def save(
@@ -51,6 +57,7 @@ def save(
     input_size: tuple[int, int],
     in_channels: int | None = None,
     extra: Mapping[str, Any] | None = None,
+    finish: Finish | None = None,
 ) -> None:
     """Write a model so that it loads without this library.
 
@@ -66,6 +73,7 @@ def save(
         input_size: Height and width of the user's pictures.
         in_channels: Their channels; None: as many as the model takes.
         extra: Anything JSON can hold, kept in ``config.json`` under ``extra``.
+        finish: The last step of the graph, `Task.finish`.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +91,7 @@ def save(
     }
     _write_weights(plain(model), folder / WEIGHTS)
     if graph := origin["library"] not in ("timm", "torchvision", "hf"):
-        graph = _write_graph(model, config, folder / GRAPH)
+        graph = _write_graph(model, config, folder / GRAPH, finish)
     text = f"{card.rstrip()}\n\n{how_to_load(config, graph=graph)}"
     with _whole(folder / CARD) as file:
         file.write_text(text, encoding="utf-8")
@@ -167,12 +175,12 @@ def _write_weights(model: nn.Module, target: pathlib.Path) -> None:
         file.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
-def _write_graph(model: nn.Module, config: Mapping[str, Any], target: pathlib.Path) -> bool:
+def _write_graph(model: nn.Module, config: Mapping[str, Any], target: pathlib.Path, finish: Finish | None) -> bool:
     """Export the whole of it; False where the model cannot be traced."""
     example = torch.zeros(2, config["in_channels"], *config["input_size"])
     archive = io.BytesIO()  # PyTorch aborts the process where it cannot finish an archive on disk
     try:
-        whole = Whole(copy.deepcopy(model).cpu(), model.__dict__["preprocess"]).eval()
+        whole = Whole(copy.deepcopy(model).cpu(), model.__dict__["preprocess"], finish).eval()
         with torch.no_grad():
             program = torch.export.export(
                 whole, (example,), dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}}

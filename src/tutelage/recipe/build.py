@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tutelage import tasks
 from tutelage.cache import Record
-from tutelage.data import Augment, Loader, Slice, Splits, defaults, open_data
+from tutelage.data import Augmentation, Loader, Slice, Splits
 from tutelage.distiller import Distiller
 from tutelage.errors import RecipeError, UnknownName, close_names
 from tutelage.ledger import Batch
@@ -29,13 +31,44 @@ Live = Mapping[str, Any]
 """Objects given from Python instead of names: ``"data"``, ``"student"`` and teachers by name."""
 
 
-def build_data(spec: DataSpec, live: Live, allow_import: Sequence[str] = ()) -> Splits:
-    """Open the data and cut it into its slices."""
-    options = spec.model_dump(exclude={"use", "batch_size", "views", "augment"})
-    return open_data(live.get("data", spec.use), allow_import=allow_import, **options)
+def choose_task(recipe: Recipe, live: Live) -> tuple[Recipe, str]:
+    """The recipe with its task named, and what showed it; the recipe itself where it names one."""
+    if recipe.task.use != "auto":
+        return recipe, ""
+    name, why = tasks.guess(live.get("data", recipe.data.use))
+    return recipe.model_copy(update={"task": recipe.task.model_copy(update={"use": name})}), why
 
 
-def build_augment(spec: DataSpec, train: Slice) -> Augment | None:
+def task_class(recipe: Recipe, allow_import: Sequence[str] = ()) -> type[Task]:
+    """The class of a recipe's task."""
+    found: Any = catalogue.part("tasks", recipe.task.use, allow_import=allow_import, where="task")
+    task: type[Task] = found
+    return task
+
+
+def data_options(spec: DataSpec, task: type[Task]) -> dict[str, Any]:
+    """What a task's reader is told, if it takes it.
+
+    Raises:
+        UnknownName: A key that it does not take; the closest ones are offered.
+    """
+    stated = spec.model_dump(exclude={"use", "batch_size", "views", "augment"})
+    takes = catalogue.options_of(task.reader).keys() - {"source", "allow_import"}
+    for key, value in stated.items():
+        if key not in takes and not (key in DataSpec.model_fields and value == DataSpec.model_fields[key].default):
+            known = [*takes, "batch_size", "views", "augment"]
+            raise UnknownName(f"data: there is no key {key!r} for {task.name}; {close_names(key, known)}.")
+    return {key: value for key, value in stated.items() if key in takes}
+
+
+def build_data(recipe: Recipe, live: Live, allow_import: Sequence[str] = ()) -> Splits:
+    """Open the data as the recipe's task reads it, and cut it into its slices."""
+    task = task_class(recipe, allow_import)
+    options = data_options(recipe.data, task)
+    return task.reader(live.get("data", recipe.data.use), allow_import=allow_import, **options)
+
+
+def build_augment(spec: DataSpec, train: Slice) -> Augmentation | None:
     """The augmentation of the training slice.
 
     Raises:
@@ -44,35 +77,39 @@ def build_augment(spec: DataSpec, train: Slice) -> Augment | None:
     if spec.augment == "none":
         return None
     if spec.augment == "auto":
-        return defaults(train.shape, seed=spec.seed)
-    options = catalogue.checked(Augment, spec.augment, "data.augment")
-    return Augment(**{"seed": spec.seed, **options})
+        return train.augmentation.usual(train.shape, seed=spec.seed)
+    options = catalogue.checked(train.augmentation, spec.augment, "data.augment")
+    made: Any = train.augmentation
+    augment: Augmentation = made(**{"seed": spec.seed, **options})
+    return augment
 
 
-def build_task(recipe: Recipe, classes: Sequence[str], allow_import: Sequence[str]) -> Task:
-    """The task, told the names of the classes."""
-    spec = recipe.task.as_dict()
-    found = catalogue.part("tasks", spec.pop("use"), allow_import=allow_import, where="task")
-    stated = spec.pop("num_classes", len(classes))
-    if stated != len(classes):
-        raise RecipeError(f"task.num_classes: expected {len(classes)}, as in the data; found {stated}.")
-    task: Task = found(classes, **catalogue.checked(found, spec, "task"))
-    return task
+def build_task(recipe: Recipe, splits: Splits, allow_import: Sequence[str]) -> Task:
+    """The task, told what the data says."""
+    spec, found = recipe.task.as_dict(), task_class(recipe, allow_import)
+    classes = len(splits.classes)
+    stated = spec.pop("num_classes", classes)
+    if stated != classes:
+        raise RecipeError(f"task.num_classes: expected {classes}, as in the data; found {stated}.")
+    del spec["use"]
+    return found.for_data(splits, **catalogue.checked(found, spec, "task"))
 
 
 def build_model(
-    role: str, spec: ModelSpec, shape: tuple[int, ...], classes: int | None, live: Live, allow_import: Sequence[str],
+    role: str, spec: ModelSpec, shape: tuple[int, ...], task: Task, live: Live, allow_import: Sequence[str],
     seed: int | None = None,
 ) -> nn.Module:  # fmt: skip
     """The network of a role, for pictures of this shape."""
+    # A model whose columns are named has as many classes as its weights say.
+    classes = (len(task.classes) or None) if spec.classes is None else None
     model = find(
         live.get(role, spec.model),
-        # A model whose columns are named has as many classes as its weights say.
-        num_classes=classes if spec.classes is None else None,
+        num_classes=classes,
         in_channels=shape[0],
         input_size=(shape[1], shape[2]),
         weights=spec.weights,
-        arguments=spec.arguments,
+        arguments={**task.arguments, **spec.arguments},
+        fits=functools.partial(task.fits, columns=classes),
         new_classifier=role == "student",
         allow_import=allow_import,
         seed=seed,
@@ -202,7 +239,7 @@ class Company:
             role,
             self.recipe.student,
             self.shape,
-            len(self.task.classes) or None,
+            self.task,
             live,
             self.allow_import,
             self.seed,
@@ -261,16 +298,33 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def build_loader(
-    spec: DataSpec, splits: Splits, part: str, *, seed: int, baseline: bool = False, workers: int, rank: int, world: int
+    spec: DataSpec,
+    splits: Splits,
+    part: str,
+    *,
+    seed: int = 0,
+    baseline: bool = False,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    clean: bool = False,
 ) -> Loader:
     """The loader of a slice: shuffled and augmented for training, in order and clean for the others.
 
     For the baseline each epoch shows new views. Unlabelled samples would teach it nothing: where there are any, it gets
-    full batches of labelled ones, for as many steps.
+    full batches of labelled ones, for as many steps. A `clean` loader gives the training slice as the others are given.
     """
     slice_ = getattr(splits, part)
-    if part != "train":
-        return Loader(slice_, batch_size=512, seed=0, augment=None, shuffle=False, drop_last=False, workers=workers)
+    if clean or part != "train":
+        return Loader(
+            slice_,
+            batch_size=_at_once(slice_.shape),
+            seed=0,
+            augment=None,
+            shuffle=False,
+            drop_last=False,
+            workers=workers,
+        )
     whole = len(slice_) // spec.batch_size
     labelled_only = baseline and not bool(slice_.labelled.all())
     return Loader(
@@ -285,3 +339,8 @@ def build_loader(
         rank=rank,
         world=world,
     )
+
+
+def _at_once(shape: tuple[int, int, int]) -> int:
+    """Samples in a batch that is only answered: 512, or fewer of pictures larger than 64 x 64."""
+    return max(1, min(512, 512 * 64**2 // (shape[1] * shape[2])))

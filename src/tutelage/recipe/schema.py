@@ -33,6 +33,10 @@ def _part(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
 
+def _task(value: Any) -> Any:
+    return {"use": "auto", **value} if isinstance(value, dict) else _part(value)
+
+
 Part = Annotated[PartSpec, pydantic.BeforeValidator(_part)]
 
 
@@ -58,8 +62,10 @@ Model = Annotated[ModelSpec, pydantic.BeforeValidator(_model)]
 _Side = Annotated[int, Field(ge=1)]
 
 
-class DataSpec(_Strict):
-    """Where the data is and how it is cut into slices."""
+class DataSpec(BaseModel):
+    """Where the data is and how it is cut into slices; the task's reader may take further keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     use: str
     batch_size: int = Field(default=128, ge=1)
@@ -114,7 +120,7 @@ def _teachers(value: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
 class Recipe(_Strict):
     """One run as data. Parsing it runs nothing and imports nothing."""
 
-    task: Part = PartSpec(use="classification")
+    task: Annotated[PartSpec, pydantic.BeforeValidator(_task)] = PartSpec(use="auto")
     data: Annotated[DataSpec, pydantic.BeforeValidator(_part)]
     student: Model
     teachers: Annotated[dict[str, Model], pydantic.AfterValidator(_teachers)] = {}

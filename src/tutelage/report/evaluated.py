@@ -34,7 +34,11 @@ def classes(run: Run) -> Figure | None:
     if "student" not in shown:
         return None
     order = _choose(shown, len(names))
+    what = run.evaluation.get("of_class", "accuracy")
+    title = what[0].upper() + what[1:]
     caption = "Share of each class's test samples that is recognised."
+    if what != "accuracy":
+        caption = f"{title} of each class over the test split."
     if len(order) < len(names):
         why = "where student and baseline differ most" if "baseline" in shown else "that the student knows least"
         caption += f" Of {len(names)} classes, the {len(order)} {why}."
@@ -59,7 +63,7 @@ def classes(run: Run) -> Figure | None:
         "automargin": True,
     }
     return figure(
-        "classes", "Accuracy per class", caption, traces, x="accuracy (%)", wide=True,
+        "classes", f"{title} per class", caption, traces, x=f"{what} (%)", wide=True,
         height=110 + len(order) * (12 + 11 * len(traces)), barmode="group", bargap=0.25,
         yaxis=ticks, xaxis_range=[0, 100],
     )  # fmt: skip

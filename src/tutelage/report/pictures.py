@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,6 +12,9 @@ from .units import share
 
 LARGEST = 224
 """Pictures are scaled down to this many pixels on their longer side."""
+
+PANEL = "pictures/panel/"
+"""What names of pictures of answers begin with."""
 
 SMALL = 96
 """Pictures below this size are drawn with their pixels visible."""
@@ -36,6 +40,7 @@ class Picture:
         truth: The true class.
         index: Its number in the data set.
         answers: What each model said, the student first.
+        panels: Pictures of the truth and of what each model said: (what it shows, ``data:`` address).
     """
 
     source: str
@@ -43,28 +48,42 @@ class Picture:
     truth: str
     index: int
     answers: tuple[Answer, ...]
+    panels: tuple[tuple[str, str], ...] = ()
 
 
 def pictures(run: Run) -> list[Picture]:
     """The stored pictures; none where the evaluation kept none."""
     samples = run.samples
-    if "pictures/image" not in samples or "target" not in samples:
+    if "pictures/image" not in samples or not {"target", "index"} & samples.keys():
         return []
-    index = samples.get("index", samples["target"])
+    index = samples.get("index", samples.get("target"))
+    assert index is not None
+    drawn = {name.removeprefix(PANEL): images for name, images in samples.items() if name.startswith(PANEL)}
     return [
         Picture(
             source=_png(image),
             small=max(image.shape[-2:]) < SMALL,
-            truth=_class(run, int(samples["target"][at])),
+            truth=_class(run, int(samples["target"][at])) if "target" in samples else "",
             index=int(index[at]),
             answers=tuple(_answers(run, at)),
+            panels=tuple((Run.label(name), _png(images[number])) for name, images in _in_order(drawn)),
         )
-        for image, at in zip(samples["pictures/image"], samples["pictures/position"].tolist(), strict=True)
+        for number, (image, at) in enumerate(
+            zip(samples["pictures/image"], samples["pictures/position"].tolist(), strict=True)
+        )
     ]
+
+
+def _in_order(drawn: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """The truth, the teachers, the baseline, the student."""
+    last = {"truth": 0, "baseline": 2, "student": 3}
+    return sorted(drawn.items(), key=lambda item: (last.get(item[0], 1), item[0]))
 
 
 def _answers(run: Run, at: int) -> list[Answer]:
     samples = run.samples
+    if "target" not in samples:
+        return []
     truth = int(samples["target"][at])
     spoke = [name for name in reversed(list(run.models)) if f"{name}/prediction" in samples]
     answers = []

@@ -1,6 +1,28 @@
-"""What differs between tasks: reading a batch, running a model, its own loss, predictions and metrics."""
+"""What differs between tasks: opening data, reading a batch, running a model, its own loss, and how good it is."""
+
+from typing import Any
 
 from .base import Task
 from .classification import Classification
 
 __all__ = ["Classification", "Task"]
+
+
+def guess(source: Any) -> tuple[str, str]:
+    """The task a data set is for, by what it looks like.
+
+    Args:
+        source: A path, a name or an object, as for a reader of data.
+
+    Returns:
+        The task's name, and what shows it (empty for classification, which is taken where nothing else fits).
+
+    Example:
+        >>> guess("digits")
+        ('classification', '')
+    """
+    for name in __all__:
+        found: type[Task] = globals()[name]
+        if found is not Task and (why := found.recognises(source)):
+            return found.name, why
+    return Classification.name, ""

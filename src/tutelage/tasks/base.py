@@ -1,16 +1,25 @@
 """Task: all that differs between tasks."""
 
 import abc
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
+from tutelage.data import Splits
+from tutelage.errors import DataError
 from tutelage.ledger import BASE, Batch, Outputs
+from tutelage.verdict import Parts
+
+Kept = Mapping[str, Tensor]
+"""What is kept of a model's answers to N samples: tensors by name, each ``[N, ...]``, and small."""
 
 
 class Task(abc.ABC):
-    """How to read a batch, run a model on it, what its own loss is, and how well it did.
+    """How to open data, read a batch, run a model on it, what the task's own loss is, and how well a model did.
+
+    The engine, the cache, the verdict and the report ask; a new task answers in one file.
 
     Attributes:
         name: The task's name in recipes and results.
@@ -18,6 +27,11 @@ class Task(abc.ABC):
         higher_is_better: Whether a larger metric is better.
         base_rows: Names of the rows that `base_loss` writes.
         classes: Names of the classes; empty if there are none.
+        reader: Opens a data set: ``reader(source, *, seed, selection, ...) -> Splits``. Its keywords are the options
+            that ``data:`` takes in a recipe.
+        arguments: Given to every model that is built for this task, such as a scale; a recipe's own win.
+        parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
+        of_class: What ``per_class`` of `describe` holds.
     """
 
     name: str
@@ -25,32 +39,145 @@ class Task(abc.ABC):
     higher_is_better: bool = True
     base_rows: tuple[str, ...] = (BASE,)
     classes: tuple[str, ...] = ()
+    reader: ClassVar[Callable[..., Splits]]
+    arguments: Mapping[str, Any] = {}
+    parts: Parts | None = None
+    of_class: str = "accuracy"
+
+    # -- data
+
+    @classmethod
+    def recognises(cls, source: Any) -> str | None:
+        """What shows that a data set (a path, a name or an object) is for this task, for people; None if nothing."""
+        return None
+
+    @classmethod
+    def for_data(cls, splits: Splits, **options: Any) -> Self:
+        """The task of these data, with a recipe's options."""
+        return cls(splits.classes, **{**splits.facts, **options})  # type: ignore[call-arg]
 
     @abc.abstractmethod
     def unpack(self, raw: Any) -> Batch:
         """A `Batch` from what a loader gives: a mapping with its fields, or ``(inputs, target)``."""
 
+    # -- models
+
     def call(self, model: nn.Module, batch: Batch) -> Tensor:
         """Run a model on a batch, with the model's own normalisation, size and class order."""
         preprocess = getattr(model, "preprocess", None)
         if preprocess is None:
-            output: Tensor = model(batch.inputs)
-            return output
-        arranged: Tensor = preprocess.arrange(model(preprocess(batch.inputs)))
-        return arranged
+            return self.finish(model(batch.inputs), batch.inputs)
+        return self.finish(preprocess.arrange(model(preprocess(batch.inputs))), batch.inputs)
+
+    def finish(self, output: Tensor, inputs: Tensor) -> Tensor:
+        """From a model's output to the form the task wants, such as the grid of the inputs; part of exported graphs."""
+        return output
+
+    @abc.abstractmethod
+    def fits(self, output: Any, inputs: Tensor, columns: int | None) -> str | None:
+        """What a model should have answered to these pictures, in words; None where its output is right.
+
+        Args:
+            output: The model's own, for any number of pictures.
+            inputs: The pictures, ``[B, C, H, W]``.
+            columns: How many classes or channels it should have; None for any number.
+        """
 
     @abc.abstractmethod
     def base_loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
         """The task's own losses, ``{row: [B]}``; 0 where a sample is not labelled."""
 
-    @abc.abstractmethod
-    def predict(self, output: Tensor) -> Tensor:
-        """Predictions from a model's output: for classes, probabilities ``[B, C]``."""
+    # -- how good
 
     @abc.abstractmethod
-    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """How good each prediction is, ``[B]``; its mean is the main metric."""
+    def predict(self, output: Tensor) -> Tensor:
+        """Predictions from a model's output, ``[B, ...]``: for classes, probabilities ``[B, C]``."""
 
     @abc.abstractmethod
     def metrics(self) -> Mapping[str, Any]:
         """Fresh torchmetrics by name, fed with ``(prediction, target)``; the main one first."""
+
+    @abc.abstractmethod
+    def keep(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """What is kept of the predictions of labelled samples: all that the methods below need, and no more."""
+
+    @abc.abstractmethod
+    def score(self, kept: Kept) -> Tensor:
+        """How good each answer is, ``[N]``, its mean the main metric; or what `parts` needs of it, ``[N, ...]``."""
+
+    def groups(self, kept: Kept) -> Tensor | None:
+        """Number of each sample's class, ``[N]``, for the verdict of a single seed; None if it has none."""
+        return None
+
+    def suspect(self, name: str, kept: Kept) -> str | None:
+        """What is wrong with a teacher of this name, judged by its answers to the selection split; None if nothing."""
+        return None
+
+    def softness(self, kept: Kept) -> Mapping[float, float]:
+        """Of a teacher's answers at several temperatures; empty where there is nothing to soften."""
+        return {}
+
+    # -- for the report
+
+    def describe(self, kept: Kept, student: Kept | None = None) -> dict[str, Any]:
+        """Figures of one model beside its metrics, as JSON: ``per_class``, ``confusion``, ``agreement`` …
+
+        Args:
+            kept: Of its answers.
+            student: Of the student's answers to the same samples.
+        """
+        return {}
+
+    def compact(self, model: str, kept: Kept) -> dict[str, Tensor]:
+        """What is stored of a model's answers, by names such as ``MODEL/prediction``."""
+        return {}
+
+    def distance(self, student: Kept, teachers: list[Kept]) -> Tensor | None:
+        """How far the student is from its teachers on each sample, ``[N]``: the farthest are shown."""
+        return None
+
+    def panels(self, pictures: Tensor, said: Mapping[str, Kept]) -> Mapping[str, Tensor]:
+        """Pictures of the truth and of what each model says, uint8 ``[n, 3, h, w]``, by what they show.
+
+        Args:
+            pictures: The samples that are shown, uint8 ``[n, C, H, W]``.
+            said: Of each model's answers to them, by model, the student first.
+        """
+        return {}
+
+    def agree(self, found: Tensor, expected: Tensor) -> float:
+        """Share in which the output of an exported file comes to the same as the model's, in [0, 1]."""
+        return float((found.argmax(1) == expected.argmax(1)).double().mean())
+
+
+def finite(name: str, values: Tensor) -> str | None:
+    """A message where some of a teacher's answers ``[N, ...]`` are no numbers."""
+    broken = int((~values.isfinite().flatten(1).all(dim=1)).sum())
+    if not broken:
+        return None
+    return (
+        f"teacher {name!r}: expected finite answers, found NaN or infinity for {broken} of {len(values)} "
+        "pictures of the selection split. Check its weights and its normalisation."
+    )
+
+
+def read(raw: Any) -> dict[str, Any]:
+    """The fields of a `Batch` from what a loader gives; pictures stored as uint8 become floats in [0, 1].
+
+    Without an index, samples are numbered within the batch, which no loss or cache that remembers samples can use.
+
+    Raises:
+        DataError: It is neither a mapping nor a pair.
+    """
+    if not isinstance(raw, Mapping):
+        if not isinstance(raw, (tuple, list)) or len(raw) < 2:
+            raise DataError(f"expected a batch (inputs, target), found {type(raw).__name__}.")
+        raw = {"inputs": raw[0], "target": raw[1], **({"index": raw[2]} if len(raw) > 2 else {})}
+    inputs, target = raw["inputs"], raw["target"]
+    if not inputs.is_floating_point():
+        inputs = inputs.float().div_(255)
+    index = raw.get("index", torch.arange(len(target), device=target.device))
+    view = raw.get("view", torch.zeros_like(index))
+    known = torch.ones(len(target), dtype=torch.bool, device=target.device)
+    labelled = raw.get("labelled", target >= 0 if target.ndim == 1 else known)
+    return {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
