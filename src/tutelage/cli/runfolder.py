@@ -186,6 +186,7 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
                 input_size=prepared.splits.train.shape[1:],
                 in_channels=prepared.splits.train.shape[0],
                 finish=prepared.task.finish,
+                any_size=prepared.task.any_size,
             )
     for file in ("best.ckpt", "last.ckpt"):
         share(folder / "checkpoints" / "stages" / "student" / file, folder / "checkpoints" / file)

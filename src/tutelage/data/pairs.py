@@ -83,12 +83,12 @@ class PairSlice(Slice):
 
     Args:
         pairs: The pictures.
-        repeats: So many patches of each picture are samples of their own, each with a number of its own.
     """
 
     _pictures: Any
+    ragged = True
 
-    def __init__(self, pairs: Pairs, *, repeats: int = 1) -> None:
+    def __init__(self, pairs: Pairs) -> None:
         super().__init__(pairs, torch.zeros(len(pairs), dtype=torch.int64), (), truth=pairs)
 
     def repeated(self, times: int) -> "PairSlice":

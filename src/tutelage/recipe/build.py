@@ -318,7 +318,7 @@ def build_loader(
     if clean or part != "train":
         return Loader(
             slice_,
-            batch_size=_at_once(slice_.shape),
+            batch_size=1 if slice_.ragged else _at_once(slice_.shape),
             seed=0,
             augment=None,
             shuffle=False,

@@ -4,8 +4,9 @@ from typing import Any
 
 from .base import Task
 from .classification import Classification
+from .super_resolution import SuperResolution
 
-__all__ = ["Classification", "Task"]
+__all__ = ["Classification", "SuperResolution", "Task"]
 
 
 def guess(source: Any) -> tuple[str, str]:

@@ -30,6 +30,8 @@ class Task(abc.ABC):
         reader: Opens a data set: ``reader(source, *, seed, selection, ...) -> Splits``. Its keywords are the options
             that ``data:`` takes in a recipe.
         arguments: Given to every model that is built for this task, such as a scale; a recipe's own win.
+        defaults: What holds where a recipe says nothing, as a recipe has it: paths, weighting, ``train``, ``data``.
+        any_size: Whether an exported model takes pictures of any height and width.
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
         of_class: What ``per_class`` of `describe` holds.
     """
@@ -41,6 +43,8 @@ class Task(abc.ABC):
     classes: tuple[str, ...] = ()
     reader: ClassVar[Callable[..., Splits]]
     arguments: Mapping[str, Any] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    any_size: ClassVar[bool] = False
     parts: Parts | None = None
     of_class: str = "accuracy"
 
@@ -100,6 +104,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def keep(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """What is kept of the predictions of labelled samples: all that the methods below need, and no more."""
+
+    def keep_beside(self, prediction: Tensor, target: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        """The same for a task that also compares with the inputs; by default it does not."""
+        return self.keep(prediction, target)
 
     @abc.abstractmethod
     def score(self, kept: Kept) -> Tensor:

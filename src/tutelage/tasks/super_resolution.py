@@ -1,7 +1,7 @@
 """Super-resolution: a picture that is a whole number of times as large."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,13 @@ class SuperResolution(Task):
     name = "super_resolution"
     metric = "psnr"
     reader = staticmethod(open_pairs)
-    batch_size = 16
-    training: Mapping[str, Any] = {"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.0}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "paths": ["l1"],
+        "weighting": {"use": "auto", "response": 1.0},
+        "data": {"batch_size": 16},
+        "train": {"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.0},
+    }
+    any_size = True
 
     def __init__(self, scale: int = 2, *, tile: int | None = 512) -> None:
         if scale < 2:
@@ -145,14 +150,17 @@ class SuperResolution(Task):
 
         return {"psnr": Mean(psnr, self.scale), "ssim": Mean(ssim, self.scale)}
 
-    def keep(self, prediction: Tensor, target: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+    def keep(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Both metrics of each picture."""
+        return {"psnr": psnr(prediction, target, shave=self.scale), "ssim": ssim(prediction, target, shave=self.scale)}
+
+    def keep_beside(self, prediction: Tensor, target: Tensor, inputs: Tensor) -> dict[str, Tensor]:
         """Both metrics of each picture, bicubic's, and the most detailed part of all."""
         plain = quantised(upscale(inputs, self.scale))
-        kept = {"psnr": psnr(prediction, target, shave=self.scale), "ssim": ssim(prediction, target, shave=self.scale)}
         place = _most_detailed(target)
         parts = {"crop": prediction, "truth": target, "bicubic": plain}
-        kept |= {name: _cut(pictures, place) for name, pictures in parts.items()}
-        return kept | {"bicubic_psnr": psnr(plain, target, shave=self.scale)}
+        shown = {name: _cut(pictures, place) for name, pictures in parts.items()}
+        return {**self.keep(prediction, target), "bicubic_psnr": psnr(plain, target, shave=self.scale), **shown}
 
     def score(self, kept: Kept) -> Tensor:
         """PSNR of each picture."""

@@ -45,11 +45,8 @@ class SrResNet(SrNet):
             self.add_module(f"upconv{number}", conv(width, factor**2 * width))
         self.conv_hr = conv(width, width)
         self.conv_last = conv(width, in_channels)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, a=0.1)
-                module.weight.data.mul_(0.1)  # the net starts near the enlarged picture
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.conv_last.weight, std=0.001)  # the net starts near the enlarged picture
+        nn.init.zeros_(self.conv_last.bias)  # type: ignore[arg-type]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Pictures ``[B, C, scale * H, scale * W]`` from ``[B, C, H, W]`` in [0, 1]."""
