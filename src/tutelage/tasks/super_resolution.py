@@ -169,7 +169,7 @@ class SuperResolution(Task):
     def suspect(self, name: str, kept: Kept) -> str | None:
         """Answers that are no numbers, or worse pictures than bicubic enlargement gives."""
         found, plain = (float(kept[key].mean()) for key in ("psnr", "bicubic_psnr"))
-        broken = finite(name, kept["psnr"])
+        broken = finite(name, kept["psnr"][:, None])
         if broken is not None or found > plain:
             return broken
         return (
