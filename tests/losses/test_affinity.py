@@ -11,9 +11,7 @@ def test_over_positions_it_matches_the_equation_written_with_loops():
         total = 0.0
         for i in range(6):
             for j in range(6):
-                cosines = [
-                    torch.cosine_similarity(x[b].flatten(1)[:, i], x[b].flatten(1)[:, j], dim=0) for x in (s, t)
-                ]
+                cosines = [torch.cosine_similarity(x[b].flatten(1)[:, i], x[b].flatten(1)[:, j], dim=0) for x in (s, t)]
                 total += (cosines[0] - cosines[1]).abs()
         assert_close(affinity(s, t)[b], total / 36)
 

@@ -59,5 +59,5 @@ def test_refuses_no_extractor_unknown_layers_and_options_out_of_range():
         CSD(extractor=extractor(), layers=["layer9"])
     with pytest.raises(ValueError, match="a weight for each layer"):
         CSD(extractor=extractor(), layers=["0"], weights=[1.0, 2.0])
-    with pytest.raises(ValueError, match="another|one shape"):
+    with pytest.raises(ValueError, match="one shape"):
         CSD(extractor=extractor())(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 12, 12), inputs=torch.rand(1, 3, 4, 4))

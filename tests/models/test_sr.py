@@ -53,7 +53,14 @@ def test_has_as_many_parameters_as_published(net, arguments, count):
 
 # One name of each part of the published state dicts.
 NAMES = {
-    "edsr": {"sub_mean.weight", "head.0.weight", "body.0.body.2.bias", "body.2.weight", "tail.0.2.weight", "tail.1.bias"},
+    "edsr": {
+        "sub_mean.weight",
+        "head.0.weight",
+        "body.0.body.2.bias",
+        "body.2.weight",
+        "tail.0.2.weight",
+        "tail.1.bias",
+    },
     "rcan": {"head.0.weight", "body.0.body.1.body.3.conv_du.2.weight", "body.0.body.2.weight", "body.2.bias"},
     "fsrcnn": {"first_part.0.weight", "first_part.1.weight", "mid_part.6.weight", "last_part.bias"},
     "srresnet": {"conv_first.weight", "body.1.conv2.bias", "upconv1.weight", "upconv2.weight", "conv_hr.bias"},

@@ -17,8 +17,8 @@ def affinity(
 ) -> Tensor:
     """Mean absolute difference of the matrices of cosines, summed over levels.
 
-    Over positions, the matrix of one sample is (H·W)²: 2304² numbers, 21 MB, for a 48 x 48 map. Take smaller patches, or
-    put `connectors.Pool` or `Resize` in the path, where that is too much.
+    Over positions, the matrix of one sample is (H·W)²: 2304² numbers, 21 MB, for a 48 x 48 map. Take smaller patches
+    where that is too much.
 
     Args:
         student: Feature maps, ``[B, C_s, H, W]``, of one level or several.

@@ -75,8 +75,8 @@ class PISR(Learned):
             teacher: Feature maps, ``[B, C_t, H, W]``, on the same grid.
 
         Returns:
-            ``[B]``, below 0 where features are predicted well; rules that take logarithms or ratios of losses cannot use
-            it.
+            ``[B]``, below 0 where features are predicted well; rules that take logarithms or ratios of losses cannot
+            use it.
         """
         self.need_built()
         need_maps("PISR", student, teacher, grid=True)

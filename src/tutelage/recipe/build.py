@@ -284,7 +284,7 @@ class Company:
             )
 
     def release(self, pupil: nn.Module) -> nn.Module:
-        """The plain module: taps leave nothing behind, and a pupil that wears another network's weights gets its own."""
+        """The plain module: taps leave nothing behind, and a pupil in another network's weights gets its own."""
         alone: nn.Module = pupil.release() if hasattr(pupil, "release") else pupil  # type: ignore[operator]
         return alone.eval()
 

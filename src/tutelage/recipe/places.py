@@ -16,7 +16,19 @@ Taps = str | list[str]
 
 PLACES: dict[str, tuple[str, ...]] = {
     "answers": (
-        *("comparative", "csd", "dist", "dkd", "kl", "l1", "nkd", "one_vs_all", "soft_cross_entropy", "spherical", "transport"),
+        *(
+            "comparative",
+            "csd",
+            "dist",
+            "dkd",
+            "kl",
+            "l1",
+            "nkd",
+            "one_vs_all",
+            "soft_cross_entropy",
+            "spherical",
+            "transport",
+        ),
         "virtual_teacher",
     ),
     "vector": (*("cc", "correlation", "crd", "info_nce", "mse", "pad", "pkt", "rkd_angle", "rkd_distance", "srrl"),),

@@ -149,7 +149,8 @@ def beside(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any
     """A recipe's content with a task's defaults where it says nothing.
 
     Example:
-        >>> beside({"data": "photos", "train": {"lr": 1}}, {"data": {"batch_size": 16}, "train": {"lr": 2}, "paths": ["l1"]})
+        >>> raw = {"data": "photos", "train": {"lr": 1}}
+        >>> beside(raw, {"data": {"batch_size": 16}, "train": {"lr": 2}, "paths": ["l1"]})
         {'data': {'batch_size': 16, 'use': 'photos'}, 'train': {'lr': 1}, 'paths': ['l1']}
     """
     merged = dict(raw)

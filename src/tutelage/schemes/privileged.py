@@ -1,4 +1,4 @@
-"""Privileged: a teacher that sees the truth through a keyhole is trained first; the student starts as its second half."""
+"""Privileged: a teacher that sees the truth is trained first; the student starts as its second half."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ TEACHER = "privileged"
 def privileged(
     cast: Cast, *, tap: str = "mid_part", imitation: float = 1e-4, features: float = 1e-6, epochs: int | None = None
 ) -> Iterator[Stage]:
-    """An encoder of true pictures and a copy of the student are trained together; then the student goes on from the copy.
+    """An encoder of true pictures and a copy of the student are trained first; the student goes on from the copy.
 
     The encoder makes pictures of the student's size from the true ones, and may hide in them what the student's half
     needs. They have to look like the inputs (`imitation`), or everything would be hidden there. The student starts

@@ -153,6 +153,10 @@ class Task(abc.ABC):
         """
         return {}
 
+    def captions(self, said: Mapping[str, Kept]) -> Mapping[str, Tensor]:
+        """The main metric under a panel, ``[n]`` each, by what the panel shows."""
+        return {}
+
     def agree(self, found: Tensor, expected: Tensor) -> float:
         """Share in which the output of an exported file comes to the same as the model's, in [0, 1]."""
         return float((found.argmax(1) == expected.argmax(1)).double().mean())

@@ -197,7 +197,13 @@ class SuperResolution(Task):
     def panels(self, pictures: Tensor, said: Mapping[str, Kept]) -> dict[str, Tensor]:
         """The most detailed part of each picture: enlarged plainly, true, and as each model has it."""
         first = next(iter(said.values()))
-        return {"bicubic": first["bicubic"], "truth": first["truth"]} | {name: kept["crop"] for name, kept in said.items()}
+        shown = {name: kept["crop"] for name, kept in said.items()}
+        return {"bicubic": first["bicubic"], "truth": first["truth"], **shown}
+
+    def captions(self, said: Mapping[str, Kept]) -> dict[str, Tensor]:
+        """PSNR of the whole picture."""
+        first = next(iter(said.values()))
+        return {"bicubic": first["bicubic_psnr"]} | {name: kept["psnr"] for name, kept in said.items()}
 
     def agree(self, found: Tensor, expected: Tensor) -> float:
         """Share of pixels that come to the same step of 8 bits, or to one beside it."""

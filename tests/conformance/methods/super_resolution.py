@@ -63,9 +63,7 @@ class Stub(nn.Module):
 def csd_contrast(tensors, options):
     """With the recorded negatives."""
     weights = options["stage_weights"]
-    loss = CSD(
-        extractor=Stub(tensors, range(len(weights))), weights=weights, through_teacher=not options["t_detach"]
-    )
+    loss = CSD(extractor=Stub(tensors, range(len(weights))), weights=weights, through_teacher=not options["t_detach"])
     given = [tensors[f"input:{name}"] for name in ("student_sr", "teacher_sr", "negatives")]
     apart = loss.distances(*given)
     d_pos, d_neg = (torch.stack([row[k].mean() for row in apart]) for k in (1, 2))
