@@ -143,14 +143,14 @@ def open_encoded(
     _require_pillow()
     # Most sets have one shape: decode at once and look at all headers only if that turns out to be wrong.
     some = range(0, len(encoded), max(1, len(encoded) // 64))
-    shapes, bad = _each(encoded.header, some)
+    shapes, bad = in_threads(encoded.header, some)
     first = next(iter(shapes.values()), None)
     if image_size is None and first and set(shapes.values()) == {first} and _held(first, len(encoded), in_memory):
         pictures, bad, other = _decode(encoded, first, exact=True)
         if not other:
             return _opened(Held(pictures), encoded, bad, max_bad, [])
 
-    shapes, bad = _each(encoded.header, range(len(encoded)))
+    shapes, bad = in_threads(encoded.header, range(len(encoded)))
     _refuse(encoded, bad, max_bad)
     shape, notes = _choose(shapes, image_size)
     good = [number for number in range(len(encoded)) if number not in bad]
@@ -158,7 +158,7 @@ def open_encoded(
         pictures, bad, _ = _decode(encoded, shape, exact=False)
         return _opened(Held(pictures), encoded, bad, max_bad, notes)
     if len(good) <= CHECKED:
-        bad |= _each(lambda number: encoded.read(number).shape, good)[1]
+        bad |= in_threads(lambda number: encoded.read(number).shape, good)[1]
     else:
         notes.append(f"{len(good):,} pictures: only their headers were checked.")
     return _opened(Decoded(encoded, shape), encoded, bad, max_bad, notes)
@@ -272,11 +272,11 @@ def _decode(encoded: Encoded, shape: Shape, *, exact: bool) -> tuple[Tensor, dic
         pictures[number] = fit(picture, shape)
         return True
 
-    done, bad = _each(one, range(len(encoded)))
+    done, bad = in_threads(one, range(len(encoded)))
     return pictures, bad, not all(done.values())
 
 
-def _each(work: Callable[[int], _Answer], numbers: Sequence[int]) -> tuple[dict[int, _Answer], dict[int, str]]:
+def in_threads(work: Callable[[int], _Answer], numbers: Sequence[int]) -> tuple[dict[int, _Answer], dict[int, str]]:
     """What `work` answers to each number, or raises, in threads: decoders let go of the interpreter."""
 
     def some(first: int) -> list[tuple[int, _Answer | None, str | None]]:

@@ -18,7 +18,7 @@ def how_to_load(config: Mapping[str, Any], *, graph: bool) -> str:
     height, width = config["input_size"]
     pictures = f"float [B, {config['in_channels']}, {height}, {width}] in 0..1"
     lines = ["## Loading it", ""]
-    if library in ("timm", "torchvision", "hf"):
+    if library in ("timm", "torchvision", "hf", "smp"):
         code = [*_build(config), "model.eval()", "", *_predict(config, pictures)]
         lines += [f"With `torch`, `safetensors` and `{_package(library)}`, in this folder:", ""]
     elif graph:
@@ -61,6 +61,19 @@ def _build(config: Mapping[str, Any]) -> list[str]:
             "model = AutoModelForImageClassification.from_config(config)",
             FILL,
         ]
+    if library == "smp":
+        decoder, _, encoder = name.partition(":")
+        given = "".join(f", {key}={value!r}" for key, value in arguments.items())
+        return [
+            "import segmentation_models_pytorch as smp",
+            "import torch",
+            READ,
+            "",
+            f'model = smp.create_model({decoder!r}, "tu-{encoder}", encoder_weights=None{given})',
+            FILL,
+        ]
+    if _is_torchvision_dense(config):
+        arguments = {"weights_backbone": None, **arguments}
     call = "timm.create_model" if library == "timm" else "torchvision.models.get_model"
     given = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in arguments.items())])
     return [
@@ -75,6 +88,8 @@ def _build(config: Mapping[str, Any]) -> list[str]:
 def _predict(config: Mapping[str, Any], pictures: str) -> list[str]:
     """Lines of a function from pictures to logits."""
     preprocess, lines = config["preprocess"], [f"def predict(pictures):  # {pictures}"]
+    if _is_dense(config):
+        lines += ["    grid = pictures.shape[-2:]"]
     if (size := preprocess["size"]) is not None and list(size) != list(config["input_size"]):
         lines += [
             "    pictures = torch.nn.functional.interpolate(",
@@ -85,8 +100,11 @@ def _predict(config: Mapping[str, Any], pictures: str) -> list[str]:
         f"    mean = torch.tensor({_short(preprocess['mean'])}).view(-1, 1, 1)",
         f"    std = torch.tensor({_short(preprocess['std'])}).view(-1, 1, 1)",
         "    with torch.no_grad():",
-        "        logits = model((pictures - mean) / std)" + (".logits" if _is_hf(config) else ""),
+        "        logits = model((pictures - mean) / std)"
+        + (".logits" if _is_hf(config) else '["out"]' if _is_torchvision_dense(config) else ""),
     ]
+    if _is_dense(config):
+        lines += ['    logits = torch.nn.functional.interpolate(logits, grid, mode="bilinear")']
     order = preprocess["classes"]
     return ["", *lines, f"    return logits[:, {order}]" if order else "    return logits"]
 
@@ -99,5 +117,16 @@ def _is_hf(config: Mapping[str, Any]) -> bool:
     return bool(config["origin"]["library"] == "hf")
 
 
+def _is_torchvision_dense(config: Mapping[str, Any]) -> bool:
+    """Whether it answers with a record of maps."""
+    name = config["origin"]["name"]
+    return config["origin"]["library"] == "torchvision" and name.startswith(("deeplabv3", "fcn_", "lraspp"))
+
+
+def _is_dense(config: Mapping[str, Any]) -> bool:
+    """Whether it answers with a map of logits."""
+    return config["origin"]["library"] == "smp" or _is_torchvision_dense(config)
+
+
 def _package(library: str) -> str:
-    return "transformers" if library == "hf" else library
+    return {"hf": "transformers", "smp": "segmentation_models_pytorch"}.get(library, library)

@@ -25,7 +25,9 @@ from .sources import LIBRARIES, factory
 from .weights import fill, read
 
 WEIGHTS, CONFIG, CARD, GRAPH = "model.safetensors", "config.json", "README.md", "model.pt2"
-PACKAGES = ("tutelage", "torch", "torchvision", "timm", "transformers", "safetensors")
+PACKAGES = (
+    "tutelage", "torch", "torchvision", "timm", "transformers", "segmentation_models_pytorch", "safetensors",
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +94,7 @@ def save(
         "extra": dict(extra or {}),
     }
     _write_weights(plain(model), folder / WEIGHTS)
-    if graph := origin["library"] not in ("timm", "torchvision", "hf"):
+    if graph := origin["library"] not in ("timm", "torchvision", "hf", "smp"):
         graph = _write_graph(model, config, folder / GRAPH, finish, any_size=any_size)
     text = f"{card.rstrip()}\n\n{how_to_load(config, graph=graph)}"
     with _whole(folder / CARD) as file:

@@ -1,4 +1,4 @@
-"""``torchvision/NAME``: image classifiers of `torchvision`."""
+"""``torchvision/NAME``: image classifiers and segmentation networks of `torchvision`."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from tutelage.errors import MissingExtra, ModelError, UnknownName, close_names
+from tutelage.models.logits import Logits
 from tutelage.models.preprocess import Preprocess
 
 from .base import Offer, Wish, refuse_fetching
@@ -19,11 +20,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 def names() -> list[str]:
-    """All classifiers in `torchvision.models`."""
+    """All classifiers in `torchvision.models`, and its networks for segmentation."""
     if importlib.util.find_spec("torchvision") is None:
         return []
     models = _models()
-    return list(models.list_models(module=models))
+    return [*models.list_models(module=models), *_dense()]
 
 
 def offer(name: str, wish: Wish) -> Offer:
@@ -42,18 +43,26 @@ def offer(name: str, wish: Wish) -> Offer:
         name,
         {**arguments, **wish.arguments},
         Preprocess.normalising(3),
-        native=(side, side),
+        native=None if name in _dense() else (side, side),
         fixed=name.startswith(("vit_", "maxvit")),
         sized=_sized(name, wish.input_size),
     )
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """``torchvision.models.get_model`` without weights."""
+    """``torchvision.models.get_model`` without weights; of several maps, the one that counts."""
     refuse_fetching(arguments)
     _check(name)
+    if name in _dense():
+        return Logits(_models().get_model(name, weights=None, weights_backbone=None, **arguments), field="out")
     model: nn.Module = _models().get_model(name, weights=None, **arguments)
     return model
+
+
+def _dense() -> list[str]:
+    """Networks for segmentation."""
+    models = _models()
+    return list(models.list_models(module=models.segmentation))
 
 
 def _sized(name: str, size: tuple[int, int] | None) -> dict[str, Any]:
@@ -65,12 +74,13 @@ def _sized(name: str, size: tuple[int, int] | None) -> dict[str, Any]:
 
 def _check(name: str) -> None:
     if name not in (known := names() or _models().list_models()):
-        raise UnknownName(f"there is no classifier 'torchvision/{name}'. {close_names(name, known)}")
+        raise UnknownName(f"there is no model 'torchvision/{name}'. {close_names(name, known)}")
 
 
 def _models() -> Any:
     try:
         import torchvision.models
+        import torchvision.models.segmentation
     except ImportError as error:
         raise MissingExtra("models of torchvision need it: pip install 'tutelage[train]'") from error
     return torchvision.models
