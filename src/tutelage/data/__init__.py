@@ -2,9 +2,11 @@
 
 from .augment import Augment, Augmentation, defaults
 from .augment_masks import AugmentMasks
+from .hr_folder import open_pairs
 from .loader import Loader
 from .masks import open_masks
 from .open import names, open_data
+from .patches import Patches
 from .slices import Slice, Splits
 
 __all__ = [
@@ -12,10 +14,12 @@ __all__ = [
     "AugmentMasks",
     "Augmentation",
     "Loader",
+    "Patches",
     "Slice",
     "Splits",
     "defaults",
     "names",
     "open_data",
     "open_masks",
+    "open_pairs",
 ]

@@ -5,8 +5,9 @@ from typing import Any
 from .base import Task
 from .classification import Classification
 from .segmentation import Segmentation
+from .super_resolution import SuperResolution
 
-__all__ = ["Classification", "Segmentation", "Task"]
+__all__ = ["Classification", "Segmentation", "SuperResolution", "Task"]
 
 
 def guess(source: Any) -> tuple[str, str]:
