@@ -65,10 +65,11 @@ def export(
         sample_inputs=pictures,
         finish=None if task is None else task.finish,
         agree=None if task is None else task.agree,
+        any_size=task is not None and task.any_size,
     )
     say(
-        f"{out / parity.file}: agrees with the {model} on {parity.samples} pictures (same class for "
-        f"{parity.agreement:.1%}, largest difference of a logit {parity.max_difference:.2g})"
+        f"{out / parity.file}: agrees with the {model} on {parity.samples} pictures (the same for "
+        f"{parity.agreement:.1%}, largest difference {parity.max_difference:.2g})"
     )
     return dataclasses.asdict(parity)
 

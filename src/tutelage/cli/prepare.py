@@ -209,7 +209,7 @@ def prepare(
     Raises:
         InputError: Something the user gave cannot be used.
     """
-    recipe = chosen(schema.parse(raw), live)
+    recipe = _filled(raw, chosen(schema.parse(raw), live), allow_import)
     _check_names(recipe, allow_import)
     check_accelerator(recipe.train.accelerator)
     splits = build_data(recipe, live, allow_import)
@@ -240,6 +240,12 @@ def prepare(
     return _rehearsed(Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example))
 
 
+def _filled(raw: Mapping[str, Any], recipe: Recipe, allow_import: Sequence[str]) -> Recipe:
+    """The recipe with what its task holds for good where it says nothing."""
+    defaults = task_class(recipe, allow_import).defaults
+    return schema.parse(schema.beside({**raw, "task": recipe.task.as_dict()}, defaults)) if defaults else recipe
+
+
 def chosen(recipe: Recipe, live: Mapping[str, Any]) -> Recipe:
     """The recipe with its task named; a guess is told."""
     recipe, why = choose_task(recipe, live)
@@ -259,6 +265,7 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     recipe = schema.parse(raw)
     if recipe.task.use == "auto":
         recipe = recipe.model_copy(update={"task": recipe.task.model_copy(update={"use": first.recipe.task.use})})
+    recipe = _filled(raw, recipe, first.allow_import)
     _check_names(recipe, first.allow_import)
     splits, live, allow_import = first.splits, first.live, first.allow_import
     if not bool(splits.train.labelled.any()):

@@ -1,14 +1,17 @@
 """Losses: ``(student, teacher) -> [B]``, one value per sample. `__all__` is the catalogue of recipes."""
 
 from .activation_boundary import activation_boundary as activation_boundary
+from .affinity import affinity as affinity
 from .anchor_boxes import anchor_boxes as anchor_boxes
 from .anchor_classes import anchor_classes as anchor_classes
 from .attention import attention as attention
 from .cc import CC as CC
+from .channel_statistics import channel_statistics as channel_statistics
 from .comparative import comparative as comparative
 from .correlation import correlation as correlation
 from .crcd import CRCD as CRCD
 from .crd import CRD as CRD
+from .csd import CSD as CSD
 from .cwd import cwd as cwd
 from .dist import dist as dist
 from .dkd import dkd as dkd
@@ -23,6 +26,7 @@ from .info_nce import info_nce as info_nce
 from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
 from .kl import kl as kl
+from .l1 import l1 as l1
 from .mgd import MGD as MGD
 from .mse import mse as mse
 from .nkd import nkd as nkd
@@ -31,6 +35,7 @@ from .ofd import OFD as OFD
 from .one_vs_all import one_vs_all as one_vs_all
 from .pad import PAD as PAD
 from .pairwise import pairwise as pairwise
+from .pisr import PISR as PISR
 from .pkt import pkt as pkt
 from .reviewkd import ReviewKD as ReviewKD
 from .rkd_angle import rkd_angle as rkd_angle
@@ -49,19 +54,23 @@ __all__ = [
     "CC",
     "CRCD",
     "CRD",
+    "CSD",
     "DPK",
     "FGD",
     "FT",
     "MGD",
     "OFD",
     "PAD",
+    "PISR",
     "VID",
     "ReviewKD",
     "SemCKD",
     "activation_boundary",
+    "affinity",
     "anchor_boxes",
     "anchor_classes",
     "attention",
+    "channel_statistics",
     "comparative",
     "correlation",
     "cwd",
@@ -75,6 +84,7 @@ __all__ = [
     "irg",
     "kdsvd",
     "kl",
+    "l1",
     "mse",
     "nkd",
     "nst",

@@ -100,7 +100,8 @@ def fill(model: nn.Module, state: State, *, origin: str, new_classifier: bool = 
         model: Changed in place, and only if everything fits.
         state: Names and tensors.
         origin: What messages call the weights.
-        new_classifier: Keep the model's own classifier where the other is for another number of classes.
+        new_classifier: Keep the model's own classifier where the other is for another number of classes. Weights of a
+            classifier on the same encoder then fill the encoder of a segmentation network.
 
     Returns:
         What was done on the way.
@@ -109,6 +110,9 @@ def fill(model: nn.Module, state: State, *, origin: str, new_classifier: bool = 
         ModelError: They do not fit.
     """
     target = plain(model)
+    encoder = _encoder(target, state) if new_classifier else None
+    if encoder is not None:
+        return _fill_encoder(encoder, state, origin)
     own = target.state_dict()
     state, notes = _without_prefix(state, own)
     wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
@@ -127,6 +131,30 @@ def fill(model: nn.Module, state: State, *, origin: str, new_classifier: bool = 
     for note in notes:
         _log.info("%s: %s", origin, note)
     return notes
+
+
+def _encoder(model: nn.Module, state: State) -> nn.Module | None:
+    """The encoder of a model of encoder and decoder, where the weights are those of a classifier on that encoder."""
+    for name in ("encoder.model", "encoder", "backbone"):
+        part = model
+        for step in name.split("."):
+            part = getattr(part, step, None)  # type: ignore[assignment]
+        own = part.state_dict() if isinstance(part, nn.Module) else {}
+        if own and not any(f"{name}.{key}" in state for key in own):
+            fits = [key in state and state[key].shape == value.shape for key, value in own.items() if value.dim()]
+            if fits and all(fits):
+                return part
+    return None
+
+
+def _fill_encoder(encoder: nn.Module, state: State, origin: str) -> list[str]:
+    own = encoder.state_dict()
+    encoder.load_state_dict({**own, **{key: state[key] for key in own if key in state}})
+    left = sorted({key.partition(".")[0] for key in state if key not in own})
+    told = f"; {_few(left)} of it are left out" if left else ""
+    note = f"the encoder starts from {origin}{told}, the decoder from new weights"
+    _log.info("%s", note)
+    return [note]
 
 
 def _read_safetensors(file: pathlib.Path) -> State:

@@ -31,6 +31,8 @@ class Task(abc.ABC):
         reader: Opens a data set: ``reader(source, *, seed, selection, ...) -> Splits``. Its keywords are the options
             that ``data:`` takes in a recipe.
         arguments: Given to every model that is built for this task, such as a scale; a recipe's own win.
+        defaults: What holds where a recipe says nothing, as a recipe has it: paths, weighting, ``train``, ``data``.
+        any_size: Whether an exported model takes pictures of any height and width.
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
         of_class: What ``per_class`` of `describe` holds.
         answers: Taps at which a model gives its answer, beside its output ``""``: paths that read them are weighed
@@ -44,6 +46,8 @@ class Task(abc.ABC):
     classes: tuple[str, ...] = ()
     reader: ClassVar[Callable[..., Splits]]
     arguments: Mapping[str, Any] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    any_size: ClassVar[bool] = False
     parts: Parts | None = None
     of_class: str = "accuracy"
     answers: tuple[str, ...] = ()
@@ -138,6 +142,10 @@ class Task(abc.ABC):
     def keep(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """What is kept of the predictions of labelled samples: all that the methods below need, and no more."""
 
+    def keep_beside(self, prediction: Tensor, target: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        """The same for a task that also compares with the inputs; by default it does not."""
+        return self.keep(prediction, target)
+
     @abc.abstractmethod
     def score(self, kept: Kept) -> Tensor:
         """How good each answer is, ``[N]``, its mean the main metric; or what `parts` needs of it, ``[N, ...]``."""
@@ -180,6 +188,10 @@ class Task(abc.ABC):
             pictures: The samples that are shown, uint8 ``[n, C, H, W]``.
             said: Of each model's answers to them, by model, the student first.
         """
+        return {}
+
+    def captions(self, said: Mapping[str, Kept]) -> Mapping[str, Tensor]:
+        """The main metric under a panel, ``[n]`` each, by what the panel shows."""
         return {}
 
     def agree(self, found: Tensor, expected: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""``torchvision/NAME``: image classifiers and detectors of `torchvision`."""
+"""``torchvision/NAME``: image classifiers, segmentation networks and detectors of `torchvision`."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from tutelage.errors import MissingExtra, ModelError, UnknownName, close_names
+from tutelage.models.logits import Logits
 from tutelage.models.preprocess import Preprocess
 
 from .base import Offer, Wish, refuse_fetching
@@ -23,12 +24,12 @@ DETECTORS = ("fcos_", "retinanet_", "ssd", "fasterrcnn_")
 
 
 def names() -> list[str]:
-    """All classifiers in `torchvision.models`, and the detectors."""
+    """All classifiers in `torchvision.models`, its networks for segmentation, and the detectors."""
     if importlib.util.find_spec("torchvision") is None:
         return []
     models = _models()
     detectors = [name for name in models.list_models(module=models.detection) if name.startswith(DETECTORS)]
-    return [*models.list_models(module=models), *detectors]
+    return [*models.list_models(module=models), *_dense(), *detectors]
 
 
 def offer(name: str, wish: Wish) -> Offer:
@@ -49,17 +50,19 @@ def offer(name: str, wish: Wish) -> Offer:
         name,
         {**arguments, **wish.arguments},
         Preprocess.normalising(3),
-        native=(side, side),
+        native=None if name in _dense() else (side, side),
         fixed=name.startswith(("vit_", "maxvit")),
         sized=_sized(name, wish.input_size),
     )
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """``torchvision.models.get_model`` without weights."""
+    """``torchvision.models.get_model`` without weights; of several maps, the one that counts."""
     refuse_fetching(arguments)
     _check(name)
     alone = {"weights_backbone": None} if name.startswith(DETECTORS) else {}
+    if name in _dense():
+        return Logits(_models().get_model(name, weights=None, weights_backbone=None, **arguments), field="out")
     model: nn.Module = _models().get_model(name, weights=None, **alone, **arguments)
     return model
 
@@ -72,6 +75,12 @@ def _detector(name: str, wish: Wish) -> Offer:
     if wish.input_size is not None and not name.startswith("ssd"):
         arguments |= {"min_size": min(wish.input_size), "max_size": max(wish.input_size)}
     return Offer(name, {**arguments, **wish.arguments}, Preprocess.identity(3))
+
+
+def _dense() -> list[str]:
+    """Networks for segmentation."""
+    models = _models()
+    return list(models.list_models(module=models.segmentation))
 
 
 def _sized(name: str, size: tuple[int, int] | None) -> dict[str, Any]:
@@ -89,6 +98,7 @@ def _check(name: str) -> None:
 def _models() -> Any:
     try:
         import torchvision.models
+        import torchvision.models.segmentation
     except ImportError as error:
         raise MissingExtra("models of torchvision need it: pip install 'tutelage[train]'") from error
     return torchvision.models
