@@ -71,7 +71,8 @@ def classifier():
 
 
 BOXES = {
-    "target": torch.tensor([[4.0, 4, 20, 12, 1], [0, 0, 0, 0, -1]]).repeat(B, 1, 1) + torch.tensor([1.0, 1, 1, 1, 0]) * 2,
+    "target": torch.tensor([[4.0, 4, 20, 12, 1], [0, 0, 0, 0, -1]]).repeat(B, 1, 1)
+    + torch.tensor([1.0, 1, 1, 1, 0]) * 2,
     "inputs": torch.zeros(B, 3, 32, 32),
 }
 

@@ -24,7 +24,9 @@ def test_the_box_stays_around_what_it_held(options):
     box = [24.0, 20.0, 40.0, 32.0]
     target = pad([torch.tensor([[*box, 1.0]])], 2)
     for view in range(20):
-        picture, boxes = AugmentBoxes(visible=1.0, **options).pair(bright(box), target, torch.tensor([3]), torch.tensor([view]))
+        picture, boxes = AugmentBoxes(visible=1.0, **options).pair(
+            bright(box), target, torch.tensor([3]), torch.tensor([view])
+        )
         if boxes[0, 0, 4] == 1:
             assert torch.allclose(boxes[0, 0, :4], torch.tensor(seen(picture)).float(), atol=1.01)
         assert boxes[0, 1].tolist() == [0, 0, 0, 0, -1]
@@ -33,7 +35,10 @@ def test_the_box_stays_around_what_it_held(options):
 def test_a_box_that_is_hardly_seen_is_dropped():
     target = pad([torch.tensor([[0.0, 0.0, 8.0, 8.0, 0.0]])])
     augment = AugmentBoxes(scale=3.0, visible=0.99)
-    labels = [augment.pair(bright([0, 0, 8, 8]), target, torch.tensor([0]), torch.tensor([v]))[1][0, 0, 4].item() for v in range(40)]
+    labels = [
+        augment.pair(bright([0, 0, 8, 8]), target, torch.tensor([0]), torch.tensor([v]))[1][0, 0, 4].item()
+        for v in range(40)
+    ]
     assert {0.0, -1.0} == set(labels)
 
 
@@ -51,5 +56,5 @@ def test_a_sample_does_not_depend_on_its_batch_and_view_minus_one_is_clean():
 
 
 def test_negative_amounts_are_refused():
-    with pytest.raises(ValueError, match="scale of 1 or more.* found 0.5"):
+    with pytest.raises(ValueError, match=r"scale of 1 or more.* found 0.5"):
         AugmentBoxes(scale=0.5)

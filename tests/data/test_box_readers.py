@@ -65,7 +65,9 @@ def test_pictures_without_boxes_are_background_and_counted(tmp_path):
 
 
 def test_a_box_outside_its_picture_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"one\.png: expected boxes inside the picture of 64x32, found \(99, 4, 120, 30\)"):
+    with pytest.raises(
+        DataError, match=r"one\.png: expected boxes inside the picture of 64x32, found \(99, 4, 120, 30\)"
+    ):
         voc(voc_folder(tmp_path, ("dog", 100, 5, 120, 30)))
 
 

@@ -94,7 +94,7 @@ def test_heads_are_compared_only_where_the_anchors_are_the_same():
 def test_a_classifier_is_no_detector():
     layer = torch.nn.Linear(2, 2)
     assert not is_detector(layer)
-    with pytest.raises(ModelError, match="expected a detector of torchvision .* found Linear"):
+    with pytest.raises(ModelError, match=r"expected a detector of torchvision .* found Linear"):
         losses(layer, torch.rand(1, 3, 8, 8), TARGET[:1])
 
 

@@ -109,9 +109,9 @@ def test_the_candidates_of_an_exported_graph_are_what_the_network_chooses_from(f
         boxes, scores = all_[:, None, :4].expand(-1, 2, 4).reshape(-1, 4), all_[:, 4:].reshape(-1)
         labels = torch.arange(2).repeat(len(all_))
         kept = batched_nms(boxes, scores, labels, network.nms_thresh)
-        few = few[few[:, 4] >= 0]
-        assert_close(scores[kept][: len(few)], few[:, 5], atol=1e-4, rtol=0)
-        assert_close(boxes[kept][: len(few)], few[:, :4], atol=1e-2, rtol=0)
+        count = int((few[:, 4] >= 0).sum())
+        assert_close(scores[kept][:count], few[:count, 5], atol=1e-4, rtol=0)
+        assert_close(boxes[kept][:count], few[:count, :4], atol=1e-2, rtol=0)
 
 
 def test_targets_of_other_tasks_and_models_in_eval_mode_are_refused():

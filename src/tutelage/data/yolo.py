@@ -48,7 +48,10 @@ def yolo(root: pathlib.Path, **options: Any) -> Source | None:
 def _splits(root: pathlib.Path) -> Iterator[tuple[str, tuple[pathlib.Path, pathlib.Path]]]:
     for part, words in SPLITS.items():
         for word in words:
-            for pair in ((root / "images" / word, root / "labels" / word), (root / word / "images", root / word / "labels")):
+            for pair in (
+                (root / "images" / word, root / "labels" / word),
+                (root / word / "images", root / word / "labels"),
+            ):
                 if pair[0].is_dir() and pair[1].is_dir():
                     yield part, pair
     pair = root / "images", root / "labels"

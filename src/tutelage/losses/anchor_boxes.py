@@ -50,7 +50,12 @@ def anchor_boxes(
             "teacher=['head.regression_head', 'head.classification_head']."
         )
     offsets, logits = teacher
-    if student.shape != offsets.shape or student.dim() != 3 or student.shape[2] != 4 or logits.shape[:2] != student.shape[:2]:
+    if (
+        student.shape != offsets.shape
+        or student.dim() != 3
+        or student.shape[2] != 4
+        or logits.shape[:2] != student.shape[:2]
+    ):
         raise ValueError(
             f"anchor_boxes: expected offsets [B, anchors, 4] of student and teacher and logits [B, anchors, C + 1], "
             f"found {tuple(student.shape)}, {tuple(offsets.shape)} and {tuple(logits.shape)}."
@@ -59,10 +64,8 @@ def anchor_boxes(
     if scores not in ("sigmoid", "softmax"):
         raise ValueError(f"anchor_boxes: expected scores 'sigmoid' or 'softmax', found {scores!r}.")
     heard = full(logits.detach())
-    if scores == "sigmoid":
-        weight = heard[..., 1:].sigmoid().amax(dim=2)
-    else:
-        weight = heard.softmax(dim=2)[..., 1:].amax(dim=2)
+    score = heard.sigmoid() if scores == "sigmoid" else heard.softmax(dim=2)
+    weight = score[..., 1:].amax(dim=2)
     distance = F.smooth_l1_loss(full(student), full(offsets.detach()), beta=beta, reduction="none").mean(dim=2)
     total = weight.sum().clamp(min=torch.finfo(weight.dtype).eps)
     return (weight * distance).sum(dim=1) * len(weight) / total

@@ -74,7 +74,9 @@ class FGD(Learned):
                 f"{ours} and {theirs}. Put `connectors.Resize` in this path."
             )
         widths = [(s[0], t[0]) for s, t in zip(ours, theirs, strict=True)]
-        self.align = nn.ModuleList(nn.Identity() if here == there else nn.Conv2d(here, there, 1) for here, there in widths)
+        self.align = nn.ModuleList(
+            nn.Identity() if here == there else nn.Conv2d(here, there, 1) for here, there in widths
+        )
         self.ours, self.theirs = (nn.ModuleList(_Global(there) for _, there in widths) for _ in range(2))
 
     def forward(self, student: Features, teacher: Features, /, *, target: Tensor, inputs: Tensor) -> Tensor:
@@ -125,7 +127,8 @@ class _Global(nn.Module):
             nn.Conv2d(channels, inner, 1), nn.LayerNorm([inner, 1, 1]), nn.ReLU(), nn.Conv2d(inner, channels, 1)
         )
         last = self.add[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 

@@ -32,8 +32,8 @@ class Candidates(nn.Module):
         if self.family not in ("fcos", "retinanet", "ssd"):
             raise ModelError(
                 "expected a detector of one stage (FCOS, RetinaNet, SSD), found "
-                f"{type(network).__name__}: what its second stage looks at depends on the picture, which no fixed graph "
-                "can hold. Distil into a detector of one stage to export it."
+                f"{type(network).__name__}: what its second stage looks at depends on the picture, which no fixed "
+                "graph can hold. Distil into a detector of one stage to export it."
             )
         self.network = network
         self.__dict__["preprocess"] = Preprocess.identity(3)

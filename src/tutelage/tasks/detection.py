@@ -19,7 +19,15 @@ from tutelage.taps import Site, inner
 from .average_precision import NUMBERS, average_precision, matched, numbers, overlaps
 from .base import Kept, Task, read
 
-NAMES = ("mAP", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large", *(name.replace("mar", "mAR") for name in NUMBERS[6:]))
+NAMES = (
+    "mAP",
+    "mAP50",
+    "mAP75",
+    "mAP_small",
+    "mAP_medium",
+    "mAP_large",
+    *(name.replace("mar", "mAR") for name in NUMBERS[6:]),
+)
 """What the twelve numbers of COCO are called in results."""
 
 SURE = 0.3
@@ -177,7 +185,10 @@ class Detection(Task):
         """The pictures with boxes drawn on them, a colour for each class."""
         first = next(iter(said.values()))
         drawn = {"truth": first["target"]} | {name: kept["found"] for name, kept in said.items()}
-        return {name: torch.stack([self._drawn(*two) for two in zip(pictures, boxes, strict=True)]) for name, boxes in drawn.items()}
+        return {
+            name: torch.stack([self._drawn(*two) for two in zip(pictures, boxes, strict=True)])
+            for name, boxes in drawn.items()
+        }
 
     def agree(self, found: Tensor, expected: Tensor) -> float:
         """Share of candidates of an exported file with the same likeliest class."""
@@ -207,7 +218,7 @@ class Detection(Task):
         return ["logits", "offsets", "fgd"] if alike else ["fgd"]
 
     def wires(self, short: str, models: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]) -> Any:
-        """The paths of a short name or a loss between the heads or the pyramids of detectors; None if it has none here."""
+        """The paths of a short name or a loss between the heads or the pyramids; None if it has none there."""
         student, teachers = models["student"], {name: model for name, model in models.items() if name != "student"}
         if short in ("logits", "offsets", "anchor_classes", "anchor_boxes"):
             return _heads(short, student, teachers)

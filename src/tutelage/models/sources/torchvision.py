@@ -68,7 +68,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _detector(name: str, wish: Wish) -> Offer:
-    """It normalises and scales by itself; its class 0 is the background. Pictures keep their size where it lets them."""
+    """It normalises and scales by itself; its class 0 is the background. Pictures keep their size if it lets them."""
     arguments: dict[str, Any] = {}
     if wish.num_classes is not None:
         arguments["num_classes"] = wish.num_classes + 1
