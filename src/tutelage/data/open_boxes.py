@@ -63,7 +63,8 @@ def open_boxes(
         raise DataError(f"expected a folder of pictures with boxes, found nothing at {path}.")
     options = {"image_size": image_size, "in_memory": in_memory, "max_bad": max_bad}
     readers = (voc, coco, yolo) if path.is_dir() else (coco,)
-    found: Source | None = next((found for read in readers if (found := read(path, **options)) is not None), None)
+    opened = (read(path, **options) for read in readers)
+    found: Source | None = next((each for each in opened if each is not None), None)
     if found is None:
         raise DataError(
             f"expected pictures with boxes in {path}, found none. Known are: "

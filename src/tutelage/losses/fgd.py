@@ -148,4 +148,4 @@ def _attention(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def _several(shapes: Shape | tuple[Shape, ...]) -> tuple[Shape, ...]:
-    return shapes if isinstance(shapes[0], tuple) else (shapes,)  # type: ignore[return-value]
+    return shapes if isinstance(shapes[0], tuple) else (shapes,)

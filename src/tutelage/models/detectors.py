@@ -147,7 +147,7 @@ def _one_stage(net: Any, images: Any, features: Mapping[str, Tensor], targets: A
     maps = list(features.values())
     outputs = net.head(maps)
     anchors = net.anchor_generator(images, maps)
-    more = ([x.shape[2] * x.shape[3] for x in maps],) if family(net) == "fcos" else ()
+    more: tuple[Any, ...] = ([x.shape[2] * x.shape[3] for x in maps],) if family(net) == "fcos" else ()
     rows = []
     for n, target in enumerate(targets):
         own = {name: output[n : n + 1] for name, output in outputs.items()}

@@ -127,8 +127,14 @@ def _check_columns(role: str, model: nn.Module, columns: Sequence[int], shape: t
     """Refuse columns that the model does not have, or that stand for two classes at once."""
     training = model.training
     preprocess: Any = model.preprocess
-    width = model.eval()(preprocess(torch.zeros(1, *shape))).shape[1]
+    output = model.eval()(preprocess(torch.zeros(1, *shape)))
     model.train(training)
+    if not isinstance(output, torch.Tensor):
+        raise RecipeError(
+            f"{role}: its classes cannot be put in another order, for it answers with boxes. Take a model with the "
+            "classes of the data, in their order."
+        )
+    width = output.shape[1]
     if len(set(columns)) < len(columns) or not all(0 <= column < width for column in columns):
         where = "student.classes" if role == "student" else f"teachers.{role}.classes"
         raise RecipeError(

@@ -74,7 +74,7 @@ def average_precision(table: Tensor, weights: Tensor) -> Tensor:
         order = table[picture, row, 1].argsort(descending=True, stable=True)
         picture, hits = picture[order], table[picture, row, 2:][order].T
         at_once = max(1, 2**22 // max(1, hits.numel()))
-        for some in torch.arange(len(weights)).split(at_once):
+        for some in torch.split(torch.arange(len(weights)), at_once):
             found[some, label] = _precision(hits, weights[some][:, picture], boxes[some].clamp(min=1))
         found[:, label] = found[:, label].where(boxes > 0, torch.nan)
     return found

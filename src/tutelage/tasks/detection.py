@@ -115,8 +115,8 @@ class Detection(Task):
 
     def entry(self, model: nn.Module) -> nn.Module:
         """The backbone: it is given the pictures as the network has scaled them."""
-        network: Any = inner(model)
-        return network.backbone if detectors.is_detector(network) else network
+        network = inner(model)
+        return network.get_submodule("backbone") if detectors.is_detector(network) else network
 
     def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The model's own losses; 0 where a picture is not labelled."""
@@ -238,7 +238,8 @@ def _heads(short: str, student: nn.Module, teachers: Mapping[str, nn.Module]) ->
     classes, offsets = detectors.heads(inner(student)) or ("", "")
     scores = "sigmoid" if detectors.sigmoid(inner(student)) else "softmax"
     if short in ("logits", "anchor_classes"):
-        wire = {"loss": {"use": "anchor_classes", "scores": scores}, "student": classes, "teacher": classes}
+        wire: dict[str, Any] = {"loss": {"use": "anchor_classes", "scores": scores}}
+        wire |= {"student": classes, "teacher": classes}
     else:
         wire = {"loss": {"use": "anchor_boxes", "scores": scores}, "student": offsets, "teacher": [offsets, classes]}
     return {short: {**wire, "teachers": alike, "connector": None}}
@@ -258,7 +259,7 @@ def _pyramids(
         for tap, site in ours.items():
             if same := at.get(_octave(site)):
                 by_level.setdefault(tap, {})[name] = same.pop(0)
-    loss = {"use": "mse", "standardise": True} if short == "features" else {"use": short}
+    loss: dict[str, Any] = {"use": "mse", "standardise": True} if short == "features" else {"use": short}
     if short == "mgd":
         loss |= {"ratio": 0.65}
     if short != "fgd":

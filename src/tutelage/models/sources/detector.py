@@ -51,7 +51,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise ModelError(f"there is no backbone {backbone!r} in timm. {close_names(backbone, timm.list_models())}")
     try:
         return pyramid_detector(family, backbone, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"detector/{name}: {error}.") from error
 
 
@@ -79,12 +79,18 @@ def pyramid_detector(
     Returns:
         The detector, normalising by itself as the backbone was trained. Its pyramid goes on for two coarser levels (one
         for Faster R-CNN).
+
+    Raises:
+        ValueError: The width does not suit the normalisation of the heads.
     """
+    if channels % (32 if family == "fcos" else 8):
+        raise ValueError(f"channels: expected a multiple of {32 if family == 'fcos' else 8}, found {channels}")
     from functools import partial
 
     import timm
     from torchvision.models import detection
     from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.retinanet import RetinaNetHead
     from torchvision.ops import FeaturePyramidNetwork
     from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -112,17 +118,18 @@ def pyramid_detector(
         "image_std": list(stated["std"]),
         **options,
     }
+    made: nn.Module
     if family == "fasterrcnn":
-        sizes = tuple((4 * stride,) for stride in strides)
+        sizes: Any = tuple((4 * stride,) for stride in strides)
         anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-        return detection.FasterRCNN(body, num_classes + 1, rpn_anchor_generator=anchors, **shared)
-    groups = partial(nn.GroupNorm, 32 if channels % 32 == 0 else 8)
-    if family == "fcos":
+        made = detection.FasterRCNN(body, num_classes + 1, rpn_anchor_generator=anchors, **shared)
+    elif family == "fcos":
         anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
-        return detection.FCOS(body, num_classes + 1, anchor_generator=anchors, **shared)
-    sizes = tuple(tuple(int(3 * stride * 2 ** (n / 3)) for n in range(3)) for stride in strides)
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    from torchvision.models.detection.retinanet import RetinaNetHead
-
-    head = RetinaNetHead(channels, anchors.num_anchors_per_location()[0], num_classes + 1, norm_layer=groups)
-    return detection.RetinaNet(body, num_classes + 1, anchor_generator=anchors, head=head, **shared)
+        made = detection.FCOS(body, num_classes + 1, anchor_generator=anchors, **shared)
+    else:
+        sizes = tuple(tuple(int(3 * stride * 2 ** (n / 3)) for n in range(3)) for stride in strides)
+        anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+        groups = partial(nn.GroupNorm, 32 if channels % 32 == 0 else 8)
+        head = RetinaNetHead(channels, anchors.num_anchors_per_location()[0], num_classes + 1, norm_layer=groups)
+        made = detection.RetinaNet(body, num_classes + 1, anchor_generator=anchors, head=head, **shared)
+    return made
