@@ -5,8 +5,8 @@
 The teacher is FCOS on EfficientNet-Lite0, trained here on the same data (its backbone starts from ImageNet); the
 student FCOS on half a MobileNetV3 with narrow heads, from scratch, or, for the rows that end in `ssdlite`,
 torchvision's SSDLite. Every run is a run folder: what was stopped goes on, what is finished is not trained again.
-Appends a line a run to benchmarks/results/detection.jsonl: mAP and mAP50 on the test split (read once), mAP on the selection
-split, parameters and seconds.
+Appends a line a run to benchmarks/results/detection.jsonl: mAP and mAP50 on the test split (read once), mAP on the
+selection split, parameters and seconds.
 """
 
 import argparse
