@@ -142,7 +142,8 @@ class PairSlice(Slice):
         scale, side = self._pictures.scale, self.shape[1]
         places = [torch.tensor([small.shape[dim] - side + 1 for small, _ in pairs]) for dim in (1, 2)]
         corners = zip(*(corner.tolist() for corner in augment.corner(index, view, *places)), strict=True)
-        small, large = [], []
+        small: list[Tensor] = []
+        large: list[Tensor] = []
         for pair, corner in zip(pairs, corners, strict=True):
             for cut, picture, factor in ((small, pair[0], 1), (large, pair[1], scale)):
                 top, left, whole = corner[0] * factor, corner[1] * factor, side * factor
