@@ -93,7 +93,7 @@ def _refuse_pairs(root: pathlib.Path, classes: Mapping[str, object]) -> None:
     if {name.lower() for name in classes} <= _PAIRED:
         raise DataError(
             f"expected folders named after classes in {root}, found {', '.join(sorted(classes))}: these hold "
-            f"parts of one sample (pictures, masks, boxes), not classes. Only classification can be opened."
+            f"parts of one sample (pictures, masks, boxes), not classes. For another task: --task NAME."
         )
 
 

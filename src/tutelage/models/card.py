@@ -100,8 +100,7 @@ def _predict(config: Mapping[str, Any], pictures: str) -> list[str]:
         f"    mean = torch.tensor({_short(preprocess['mean'])}).view(-1, 1, 1)",
         f"    std = torch.tensor({_short(preprocess['std'])}).view(-1, 1, 1)",
         "    with torch.no_grad():",
-        "        logits = model((pictures - mean) / std)"
-        + (".logits" if _is_hf(config) else '["out"]' if _is_torchvision_dense(config) else ""),
+        f"        logits = model((pictures - mean) / std){_field(config)}",
     ]
     if _is_dense(config):
         lines += ['    logits = torch.nn.functional.interpolate(logits, grid, mode="bilinear")']
@@ -111,6 +110,13 @@ def _predict(config: Mapping[str, Any], pictures: str) -> list[str]:
 
 def _short(values: list[float]) -> list[float]:
     return [round(value, 6) for value in values]
+
+
+def _field(config: Mapping[str, Any]) -> str:
+    """Which field of its answer holds the logits."""
+    if _is_hf(config):
+        return ".logits"
+    return '["out"]' if _is_torchvision_dense(config) else ""
 
 
 def _is_hf(config: Mapping[str, Any]) -> bool:

@@ -89,9 +89,9 @@ def find(
     for it; otherwise its preprocess resizes.
 
     Args:
-        source: ``cifar/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``smp/DECODER:ENCODER``, ``hf/NAME`` (a model type, or a local
-            folder with config.json), ``package.module:factory``, a run folder or its ``student/``, or a
-            live module.
+        source: ``cifar/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``smp/DECODER:ENCODER``, ``hf/NAME`` (a model
+            type, or a local folder with config.json), ``package.module:factory``, a run folder or its ``student/``, or
+            a live module.
         num_classes: Columns of the output; None: the library's default, or what a folder says.
         in_channels: Channels of the user's pictures.
         input_size: Their height and width, where known.

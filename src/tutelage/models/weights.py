@@ -111,11 +111,8 @@ def _encoder(model: nn.Module, state: State) -> nn.Module | None:
         part = model
         for step in name.split("."):
             part = getattr(part, step, None)  # type: ignore[assignment]
-        if (
-            isinstance(part, nn.Module)
-            and (own := part.state_dict())
-            and not any(f"{name}.{key}" in state for key in own)
-        ):
+        own = part.state_dict() if isinstance(part, nn.Module) else {}
+        if own and not any(f"{name}.{key}" in state for key in own):
             fits = [key in state and state[key].shape == value.shape for key, value in own.items() if value.dim()]
             if fits and all(fits):
                 return part

@@ -16,7 +16,7 @@ from tutelage.data.augment_masks import IGNORED
 from tutelage.data.masks import find_pairs
 from tutelage.errors import InputError, MissingExtra
 from tutelage.ledger import BASE, Batch, Outputs
-from tutelage.verdict import judge
+from tutelage.verdict import judge, value
 
 from .base import Kept, Task, read
 from .permuted import permuted
@@ -149,7 +149,7 @@ class Segmentation(Task):
         return kept["counts"].float()
 
     def suspect(self, name: str, kept: Kept) -> str | None:
-        """Classes in another order, or a mean IoU that always naming the commonest class may reach as well."""
+        """Classes in another order, or a mean IoU that classes laid anywhere may reach as well."""
         return permuted(name, self._confusion(kept)) or self._at_chance(name, kept)
 
     def describe(self, kept: Kept, student: Kept | None = None) -> dict[str, Any]:
@@ -189,21 +189,18 @@ class Segmentation(Task):
         return table.reshape(classes, classes)
 
     def _at_chance(self, name: str, kept: Kept) -> str | None:
-        """A message where always naming the commonest class might do as well."""
+        """A message where the same shares of classes, laid anywhere in each picture, might do as well."""
         counts = self.score(kept)
-        constant = torch.zeros_like(counts)
-        commonest = int(counts[..., TRUE].sum(dim=0).argmax())
-        constant[..., TRUE] = counts[..., TRUE]
-        constant[:, commonest, HIT] = counts[:, commonest, TRUE]
-        constant[:, commonest, SAID] = counts[..., TRUE].sum(dim=1)
-        found = judge(counts[None], constant[None], parts=iou)
+        anywhere = counts.clone()
+        anywhere[..., HIT] = counts[..., SAID] * counts[..., TRUE] / counts[..., TRUE].sum(dim=1, keepdim=True)
+        found = judge(counts[None], anywhere[None], parts=iou)
         if found.interval[0] > 0:
             return None
-        chance = float(iou(constant, torch.ones(1, len(counts))).nanmean())
+        chance = value(anywhere, iou)
         return (
-            f"teacher {name!r}: expected a mean IoU above chance on the selection split (over {chance:.3f}, which "
-            f"naming {self.classes[commonest]!r} everywhere reaches), found {chance + found.delta:.3f}. Check its "
-            "weights, its normalisation and its classes."
+            f"teacher {name!r}: expected a mean IoU above chance on the selection split (over {chance:.3f}, which its "
+            f"own classes laid anywhere would reach), found {chance + found.delta:.3f}. Check its weights, its "
+            "normalisation and its classes."
         )
 
 
