@@ -10,9 +10,9 @@ The teacher of each scale is trained first, on the same pictures, if it is not t
       --set data.patches=4 --set train.lr=0.001 --set train.epochs=EPOCHS
 
 The student is the same network with 14 channels (`channel_split` asks for that). All methods of a seed share initial
-weights, patches and their order. Each finished run appends a line to benchmarks/results/super_resolution.jsonl, and what
-has a line there is not run again; at the end, the table: PSNR on luma, the mean over pictures, and the difference from
-the student alone with a paired bootstrap over all test pictures (and seeds, if there are several).
+weights, patches and their order. Each finished run appends a line to benchmarks/results/super_resolution.jsonl, and
+what has a line there is not run again; at the end, the table: PSNR on luma, the mean over pictures, and the difference
+from the student alone with a paired bootstrap over all test pictures (and seeds, if there are several).
 
 * `plain`: the student alone. `srkd`: channel statistics at three depths, weighed by `auto`. `fakd`: the teacher's
   pictures and affinities at three depths with the published weights (10 beside L1 in 0…255 is 10/255 beside L1 in 0…1).
@@ -23,6 +23,7 @@ the student alone with a paired bootstrap over all test pictures (and seeds, if 
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -93,7 +94,8 @@ def teacher(data: pathlib.Path, scale: int, steps: int, out: pathlib.Path) -> pa
     """The folder of a scale's teacher, which is trained if it is not there."""
     folder = out / f"teacher_x{scale}_{steps}"
     if not (folder / "student" / "config.json").exists():
-        tu.train(recipe(data, scale, WIDE, steps, 0), out=folder, resume=(folder / "recipe.yaml").exists())
+        begun = (folder / "recipe.yaml").exists()
+        tu.train(None if begun else recipe(data, scale, WIDE, steps, 0), out=folder, resume=begun)
     return folder
 
 
@@ -137,7 +139,7 @@ def record(key: dict[str, Any], said: dict[str, list[float]], seconds: float) ->
         "hardware": hardware(),
         "date": datetime.date.today().isoformat(),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
@@ -181,11 +183,8 @@ def main() -> None:
 def table(scale: int, steps: int) -> None:
     """Each method beside the student alone."""
     found = [line for line in lines() if line["scale"] == scale and line.get("steps", steps) in (steps, 2 * steps)]
-    print(
-        f"\nx{scale}, {steps} steps\n{'method':<10}{'seeds':>6}" + "".join(f"{name:>10}" for name in SETS[scale]),
-        end="",
-    )
-    print("   minus plain, dB (95% interval)")
+    heads = "".join(f"{name:>10}" for name in SETS[scale])
+    print(f"\nx{scale}, {steps} steps\n{'method':<10}{'seeds':>6}{heads}   minus plain, dB (95% interval)")
     for method in dict.fromkeys(line["method"] for line in found):
         ours = {line.get("seed"): line for line in found if line["method"] == method}
         plain = {line["seed"]: line for line in found if line["method"] == "plain"}
@@ -193,12 +192,12 @@ def table(scale: int, steps: int) -> None:
         told = ""
         if both := sorted(seed for seed in ours if seed in plain and method != "plain"):
             pooled = [
-                torch.stack([torch.tensor(sum(side[seed]["scores"].values(), [])) for seed in both])
+                torch.stack([torch.tensor([*itertools.chain(*side[seed]["scores"].values())]) for seed in both])
                 for side in (ours, plain)
             ]
-            found_out = judge(*pooled)
-            low, high = found_out.interval
-            told = f"   {found_out.delta:+.3f} ({low:+.3f} to {high:+.3f}): {found_out.verdict}"
+            judged = judge(*pooled)
+            low, high = judged.interval
+            told = f"   {judged.delta:+.3f} ({low:+.3f} to {high:+.3f}): {judged.verdict}"
         print(f"{method:<10}{len(ours):>6}" + "".join(f"{mean:>10.2f}" for mean in means) + told)
 
 

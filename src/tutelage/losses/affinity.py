@@ -35,7 +35,7 @@ def affinity(
 
     Reference:
         He, Dai, Lu, Jiang & Xia 2020, "FAKD: Feature-Affinity Based Knowledge Distillation for Efficient Image
-        Super-Resolution", ICIP. It takes three levels with a weight of 10 beside `l1` on the pictures.
+        Super-Resolution", ICIP. It takes three levels with a weight of 10 beside `l1` on pictures in 0…255.
 
     Example:
         >>> import torch
