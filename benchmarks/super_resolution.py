@@ -1,13 +1,13 @@
 """Enlarging pictures: a student of a fifth of its teacher's cost, taught in the ways of four papers.
 
     python benchmarks/super_resolution.py [--data ../shared/data/super_resolution] [--scales 2 4] [--seeds 3]
-        [--methods plain srkd fakd pisr start csd] [--steps 1000] [--out runs/super_resolution]
+        [--methods plain srkd fakd pisr start csd] [--steps 1000] [--side 24] [--batch 16] [--out runs/super_resolution]
 
 The teacher of each scale is trained first, on the same pictures, if it is not there:
 
     tutelage train --model sr/edsr --data DATA/train --out OUT/teacher_xR --set data.scale=R --set data.patch=24*R
       --set data.selection=0.05 --set data.test_data=DATA/Set14/xR --set 'student.arguments={blocks: 4, width: 32}'
-      --set data.patches=4 --set train.lr=0.001 --set train.epochs=EPOCHS
+      --set data.patches=4 --set train.lr=0.001 --set train.epochs=21
 
 The student is the same network with 14 channels (`channel_split` asks for that). All methods of a seed share initial
 weights, patches and their order. Each finished run appends a line to benchmarks/results/super_resolution.jsonl, and
@@ -46,7 +46,8 @@ SHARED = pathlib.Path(os.environ.get("TUTELAGE_SHARED", "../shared"))
 RESULTS = pathlib.Path("benchmarks/results/super_resolution.jsonl")
 SETS = {2: ("Set5", "Set14"), 4: ("Set5", "Set14", "Urban100")}
 BLOCKS, WIDE, NARROW = 4, 32, 14
-PATCHES, BATCH, PICTURES = 4, 16, 380
+STEPS = 95
+"""Steps of an epoch; a validation follows each."""
 STUDENT = ["body.0", "body.2", "tail.0:input"]
 EXTRACTOR = f"cifar/resnet56@{SHARED / 'weights' / 'cifar10_resnet56.safetensors'}"
 
@@ -72,30 +73,31 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(data: pathlib.Path, scale: int, width: int, steps: int, seed: int) -> dict[str, Any]:
+def recipe(given: argparse.Namespace, scale: int, width: int, steps: int, seed: int) -> dict[str, Any]:
     """What all runs of a scale share."""
+    data = given.data
     return {
         "task": "super_resolution",
         "data": {
             "use": str(data / "train"),
             "scale": scale,
-            "patch": 24 * scale,
-            "patches": PATCHES,
+            "patch": given.side * scale,
+            "patches": max(1, given.batch // 4),
             "selection": 0.05,
             "test_data": str(data / "Set14" / f"x{scale}"),
-            "batch_size": BATCH,
+            "batch_size": given.batch,
         },
         "student": {"model": "sr/edsr", "arguments": {"blocks": BLOCKS, "width": width}},
-        "train": {"epochs": max(1, round(steps / (PICTURES * PATCHES // BATCH))), "lr": 0.001, "seed": seed},
+        "train": {"epochs": max(1, round(steps / STEPS)), "lr": 0.001, "seed": seed},
     }
 
 
-def teacher(data: pathlib.Path, scale: int, steps: int, out: pathlib.Path) -> pathlib.Path:
+def teacher(given: argparse.Namespace, scale: int, steps: int) -> pathlib.Path:
     """The folder of a scale's teacher, which is trained if it is not there."""
-    folder = out / f"teacher_x{scale}_{steps}"
+    folder = given.out / f"teacher_x{scale}_{steps}"
     if not (folder / "student" / "config.json").exists():
         begun = (folder / "recipe.yaml").exists()
-        tu.train(None if begun else recipe(data, scale, WIDE, steps, 0), out=folder, resume=begun)
+        tu.train(None if begun else recipe(given, scale, WIDE, steps, 0), out=folder, resume=begun)
     return folder
 
 
@@ -151,6 +153,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000, help="of the student; the teacher takes twice as many")
+    parser.add_argument("--side", type=int, default=24, help="of a patch of the small picture")
+    parser.add_argument("--batch", type=int, default=16, help="patches, a multiple of 4")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/super_resolution"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -161,28 +165,36 @@ def main() -> None:
         ]
         for key in begun:
             if key["method"] != "bicubic":
-                key["steps"] = given.steps * (2 if key["method"] == "teacher" else 1)
+                key |= {"steps": given.steps * (2 if key["method"] == "teacher" else 1)}
+                key |= {"side": given.side, "batch": given.batch}
             if any(all(line.get(name) == value for name, value in key.items()) for line in lines()):
                 continue
             began = time.process_time()
             if key["method"] == "bicubic":
                 record(key, scores(None, given.data, scale), time.process_time() - began)
                 continue
-            big = big or teacher(given.data, scale, 2 * given.steps, given.out)
+            big = big or teacher(given, scale, 2 * given.steps)
             if key["method"] == "teacher":
                 model = load(big)
             else:
-                shared = recipe(given.data, scale, NARROW, given.steps, key["seed"])
+                shared = recipe(given, scale, NARROW, given.steps, key["seed"])
                 folder = given.out / f"x{scale}_{key['method']}_{key['seed']}_{given.steps}"
                 model = trained(key["method"], shared, big, folder)
             seconds = time.process_time() - began
             record(key, scores(model, given.data, scale), seconds)
-        table(scale, given.steps)
+        table(given, scale)
 
 
-def table(scale: int, steps: int) -> None:
+def table(given: argparse.Namespace, scale: int) -> None:
     """Each method beside the student alone."""
-    found = [line for line in lines() if line["scale"] == scale and line.get("steps", steps) in (steps, 2 * steps)]
+    steps, budget = given.steps, {"side": given.side, "batch": given.batch}
+    found = [
+        line
+        for line in lines()
+        if line["scale"] == scale
+        and (line["method"] == "bicubic" or all(line[name] == value for name, value in budget.items()))
+        and line.get("steps", steps) == steps * (2 if line["method"] == "teacher" else 1)
+    ]
     heads = "".join(f"{name:>10}" for name in SETS[scale])
     print(f"\nx{scale}, {steps} steps\n{'method':<10}{'seeds':>6}{heads}   minus plain, dB (95% interval)")
     for method in dict.fromkeys(line["method"] for line in found):
