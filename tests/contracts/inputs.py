@@ -110,6 +110,7 @@ LOSSES = {
     "cwd": LossRow((3, 4, 4), (3, 4, 4)),
     "dkd": LABELLED,
     "nkd": LABELLED,
+    "ifvd": replace(MAPS, extras={"target": torch.arange(96).reshape(6, 4, 4) % 5}),
     "pairwise": MAPS,
     "pkt": TWO_WIDTHS,
     "rkd_angle": TWO_WIDTHS,

@@ -18,6 +18,7 @@ from .factor import factor as factor
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
+from .ifvd import ifvd as ifvd
 from .info_nce import info_nce as info_nce
 from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
@@ -72,6 +73,7 @@ __all__ = [
     "factor",
     "fsp",
     "hierarchical_context",
+    "ifvd",
     "info_nce",
     "irg",
     "kdsvd",
