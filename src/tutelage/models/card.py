@@ -15,7 +15,7 @@ def how_to_load(config: Mapping[str, Any], *, graph: bool) -> str:
         graph: Whether there is a ``model.pt2``.
     """
     library, name = config["origin"]["library"], config["origin"]["name"]
-    height, width = config["input_size"]
+    height, width = ("H", "W") if config.get("any_size") else config["input_size"]
     pictures = f"float [B, {config['in_channels']}, {height}, {width}] in 0..1"
     lines = ["## Loading it", ""]
     if library in ("timm", "torchvision", "hf", "smp"):
