@@ -7,11 +7,11 @@ smp/unet:tf_efficientnet_lite0 (5.2 M parameters), is trained once, into --teach
 
     tutelage train --model smp/unet:tf_efficientnet_lite0@SHARED/weights/imagenet_tf_efficientnet_lite0.safetensors \
       --data SHARED/data/camvid --set 'data.image_size=[96, 128]' --set data.batch_size=8 --set train.epochs=10 \
-      --set train.optimizer=adamw --set train.lr=0.001 --set 'data.class_names=[sky, building, …]' --out TEACHER
+      --set train.optimizer=adamw --set train.lr=0.001 --set 'data.class_names=[sky, …]' --out TEACHER
 
 The student, smp/linknet:mobilenetv3_small_050, has 0.38 M parameters and starts from nothing. Methods of one seed
-share initial weights, order and views. One line a run is appended to benchmarks/results/segmentation.jsonl; a run that stands
-there is not repeated, and one that was stopped goes on. `--table` prints the table and runs nothing.
+share initial weights, order and views. One line a run is appended to benchmarks/results/segmentation.jsonl; a run
+that stands there is not repeated, and one that was stopped goes on. `--table` prints the table and runs nothing.
 
 In *bad* a second teacher is heard whose answers are those of the good one with the classes in another order; in *harm* a
 path matches the student's first features to the teacher's last ones (`nst`). Both are weighed by `auto`; in *bad_equal*
