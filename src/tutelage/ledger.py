@@ -56,7 +56,8 @@ class Batch:
         index: Number of each sample in its data set, int64 ``[B]``: the same in every epoch.
         view: Number of the augmented view of each sample, int64 ``[B]``; inputs are a function of (index, view).
         labelled: Whether the truth is known, bool ``[B]``.
-        extras: Whatever else a task needs.
+        extras: Whatever else a task needs, each with one entry a sample; ``mask`` says where a prediction counts,
+            ``element_weight`` how much.
     """
 
     inputs: Tensor
@@ -68,6 +69,12 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor changed, those among the extras, too."""
+        fields = {name: change(value) for name, value in self.__dict__.items() if isinstance(value, Tensor)}
+        extras = {name: change(value) if isinstance(value, Tensor) else value for name, value in self.extras.items()}
+        return Batch(**fields, extras=extras)
 
 
 @dataclass(frozen=True)

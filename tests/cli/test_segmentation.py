@@ -14,8 +14,9 @@ pytest.importorskip("segmentation_models_pytorch")
 
 COLOURS = torch.tensor([[40, 60, 200], [210, 60, 50], [60, 200, 70]], dtype=torch.uint8)
 NET = "smp/unet:mobilenetv3_small_050"
+BIG = "student.arguments={encoder_depth: 3, decoder_channels: [32, 16, 16]}"
 SMALL = ["--set", "student.arguments={encoder_depth: 3, decoder_channels: [16, 8, 8]}"]
-SHORT = ["--set", "data.batch_size=8", "--set", "train.log_every=2", "--set", "train.optimizer=adamw"]
+SHORT = ["--set", "train.epochs=4", "--set", "train.log_every=2"]
 
 
 def draw(root: pathlib.Path, split: str, count: int, seed: int) -> None:
@@ -49,7 +50,7 @@ def world(tmp_path_factory) -> pathlib.Path:
 def teacher(world, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("runs") / "teacher"
     given = ["train", "--model", NET, "--data", str(world), "--out", str(out), *SHORT]
-    assert main([*given, "--set", "train.epochs=12", "--set", "student.arguments={encoder_depth: 3}"]) == 0
+    assert main([*given, "--set", "train.epochs=12", "--set", BIG]) == 0
     return out
 
 
@@ -57,8 +58,7 @@ def teacher(world, tmp_path_factory) -> pathlib.Path:
 def run(world, teacher, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     given = ["distill", "--task", "segmentation", "--student", NET, "--teacher", f"big={teacher}"]
-    paths = ["--set", "paths={logits: {loss: kl}, shapes: {loss: cwd}}"]
-    assert main([*given, "--data", str(world), "--out", str(out), *SMALL, *SHORT, *paths]) == 0
+    assert main([*given, "--data", str(world), "--out", str(out), *SMALL, *SHORT]) == 0
     return out
 
 
@@ -87,8 +87,9 @@ def test_the_report_shows_pictures_truth_and_what_each_model_says(run):
 
 
 def test_evaluate_knows_the_task_of_the_run_and_gives_its_score(run, world, tutelage):
-    code, found = tutelage("evaluate", run, "--data", world)
+    code, out, _ = tutelage("evaluate", run, "--data", world, "--json")
     assert code == 0
+    found = json.loads(out)
     result = json.loads((run / "result.json").read_text())
     assert found["miou"] == pytest.approx(result["student"]["test"], abs=1e-5)
     assert found["samples"] == 12
@@ -98,26 +99,32 @@ def test_evaluate_knows_the_task_of_the_run_and_gives_its_score(run, world, tute
 def test_the_exported_file_agrees_pixel_by_pixel(run, tutelage, format):
     if format == "onnx":
         pytest.importorskip("onnxruntime")
-    code, parity = tutelage("export", run, "--format", format)
+    code, out, _ = tutelage("export", run, "--format", format, "--json")
     assert code == 0
+    parity = json.loads(out)
     assert parity["agreement"] > 0.999
     assert parity["samples"] == 12
 
 
-def test_check_scores_the_teacher_and_trains_nothing(world, teacher, tutelage, capfd):
-    code, found = tutelage("check", "--student", NET, "--teacher", f"big={teacher}", "--data", world, *SMALL)
+def test_check_scores_the_teacher_and_trains_nothing(world, teacher, tutelage):
+    given = ["--student", NET, "--teacher", f"big={teacher}", "--data", world, *SMALL]
+    code, out, err = tutelage("check", *given, "--set", "paths=[logits, features, attention, ifvd, pairwise]", "--json")
     assert code == 0
-    assert "task: segmentation (shapes/ holds pictures and masks" in capfd.readouterr().err
+    assert "task: segmentation (shapes/ holds pictures and masks" in err
+    found = json.loads(out)
     assert found["teachers"]["big"]["validation"] > 0.5
-    assert {row["path"] for row in found["pairing"]} == {"logits", "pooled"}
+    paths = {row["path"] for row in found["pairing"]}
+    assert {"logits", "ifvd", "pairwise"} <= paths
+    assert any(path.startswith("features_encoder") for path in paths)
 
 
-def test_an_untrained_teacher_is_refused(world, tutelage, capfd):
-    assert tutelage("check", "--student", NET, "--teacher", "cifar/resnet8", "--data", world)[0] == 2
-    assert "expected maps of logits [1, 3, 'h', 'w'] for one picture, found [1, 3]" in capfd.readouterr().err
+def test_a_classifier_is_no_teacher_of_segmentation(world, tutelage):
+    code, _, err = tutelage("check", "--student", NET, "--teacher", "cifar/resnet8", "--data", world)
+    assert code == 2
+    assert "expected maps of logits [1, 3, 'h', 'w'] for one picture, found [1, 3]" in err
 
 
-def test_kept_answers_serve_maps(world, teacher, tmp_path, tutelage, capfd):
+def test_kept_answers_serve_maps(world, teacher, tmp_path, tutelage):
     given = ["--student", NET, "--teacher", f"big={teacher}", "--data", world, *SMALL, *SHORT]
     given += ["--set", "paths=[logits]", "--set", "train.epochs=4", "--set", "data.views=2", "--no-baseline"]
     assert tutelage("distill", *given, "--out", tmp_path / "kept")[0] == 0

@@ -121,6 +121,7 @@ LOSSES = {
     "anchor_boxes": LossRow((6, 4), ((6, 4), (6, 3))),
     "dkd": LABELLED,
     "nkd": LABELLED,
+    "ifvd": replace(MAPS, extras={"target": torch.arange(96).reshape(6, 4, 4) % 5}),
     "pairwise": MAPS,
     "pkt": TWO_WIDTHS,
     "rkd_angle": TWO_WIDTHS,

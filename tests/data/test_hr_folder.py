@@ -226,3 +226,29 @@ def test_whole_pictures_of_several_sizes_come_one_by_one(flat):
     test = opened(flat[0], test=0.5).test
     with pytest.raises(DataError, match="one by one"):
         test.batch(torch.arange(len(test)))
+
+
+def test_a_data_set_of_ones_own_gives_pairs_or_large_pictures():
+    large = [torch.randint(0, 256, (3, 20, 24 + n), dtype=torch.uint8) for n in range(6)]
+    small = [picture[:, ::2, ::2] for picture in (modcrop(one, 2) for one in large)]
+    pairs = opened(list(zip(small, large, strict=True)), in_memory=False)
+    sample = pairs.test[0]
+    assert pairs.facts == {"scale": 2}
+    assert torch.equal(sample["inputs"], sample["target"][:, ::2, ::2])
+    alone = opened({"train": large, "validation": large[:2], "test": large[:3]})
+    assert [len(part) for part in (alone.train, alone.selection, alone.test)] == [18, 2, 3]
+    assert torch.equal(alone.test[0]["inputs"], downscale(modcrop(large[0], 2), 2))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ([torch.rand(3, 20, 20)] * 6, "uint8.*found torch.float32"),
+        ([], "with a length and samples"),
+        ({"training": [torch.zeros(3, 20, 20, dtype=torch.uint8)] * 6, "other": []}, "found other"),
+        ({"test": [torch.zeros(3, 20, 20, dtype=torch.uint8)] * 6}, "expected a 'train' data set"),
+    ],
+)
+def test_data_sets_that_are_none_are_refused(source, told):
+    with pytest.raises(DataError, match=told):
+        opened(source)

@@ -5,8 +5,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from tutelage.errors import InputError
+from tutelage.losses import kl
 from tutelage.tasks import Segmentation
-from tutelage.tasks.segmentation import iou, palette
+from tutelage.tasks.segmentation import edges, iou, palette
 from tutelage.verdict import judge, value
 
 
@@ -153,3 +154,28 @@ def test_every_class_has_a_colour_of_its_own():
 def test_class_weights_are_one_above_zero_for_each_class(weights):
     with pytest.raises(InputError, match="above 0 for each of the 2 classes"):
         Segmentation(2, class_weights=weights)
+
+
+def test_teachers_are_silent_where_there_is_no_class_unless_asked():
+    logits, target = drawn()
+    target[3] = 255
+    other = logits.clone()
+    masked = Segmentation(4).unpack((torch.rand(6, 3, 8, 8), target)).extras["mask"]
+    ignored = (target == 255) & ~torch.isin(torch.arange(6), torch.tensor(3))[:, None, None]
+    other.movedim(1, -1)[ignored] += torch.tensor([5.0, 0, 0, 0])
+    assert kl(other, logits, mask=masked).abs().max() < 1e-6  # of the unlabelled picture all pixels are taught
+    assert masked[3].all()
+    assert Segmentation(4, teach_ignored=True).unpack((torch.rand(6, 3, 8, 8), target)).extras == {}
+
+
+def test_pixels_at_which_classes_meet_weigh_more():
+    target = drawn()[1]
+    weight = Segmentation(4, boundary=3.0).unpack((torch.rand(6, 3, 8, 8), target)).extras["element_weight"]
+    assert weight.mean() == pytest.approx(1)
+    at, away = weight[edges(target)], weight[~edges(target)]
+    assert torch.equal(at / away[0], torch.full_like(at, 3))
+    for b, y, x in [(0, 0, 0), (2, 3, 7), (5, 4, 4)]:
+        near = target[b, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        assert bool(edges(target)[b, y, x]) == (target[b, y, x] != 255 and len(set(near[near != 255].tolist())) > 1)
+    with pytest.raises(InputError, match="boundary above 0"):
+        Segmentation(2, boundary=0)

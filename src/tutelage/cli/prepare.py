@@ -304,8 +304,7 @@ def _rehearsed(prepared: Prepared) -> Prepared:
 
 def _two(batch: Batch) -> Batch:
     """The first two samples of a batch."""
-    kept: dict[str, Any] = {k: v[:2] for k, v in batch.__dict__.items() if isinstance(v, torch.Tensor)}
-    return dataclasses.replace(batch, **kept)
+    return batch.each(lambda values: values[:2])
 
 
 def _heard(recipe: Recipe, splits: Splits, teachers: Mapping[str, nn.Module]) -> dict[str, Record]:

@@ -16,6 +16,34 @@ from .patches import Patches
 from .slices import Slice
 
 
+class Given:
+    """Pictures in memory, where `Encoded` has files: of a data set of the user's own.
+
+    Args:
+        pictures: uint8 ``[1 or 3, h, w]`` each.
+        name: What the set is called.
+    """
+
+    def __init__(self, pictures: Sequence[Tensor], name: str) -> None:
+        self._pictures, self.names = pictures, [f"{name}[{number}]" for number in range(len(pictures))]
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def read(self, number: int) -> Tensor:
+        """One picture as it is."""
+        return self._pictures[number]
+
+    def header(self, number: int) -> tuple[int, int, int]:
+        """The shape of one picture."""
+        channels, height, width = self._pictures[number].shape
+        return channels, height, width
+
+    def mark(self, number: int) -> bytes:
+        """What tells this picture from another."""
+        return self._pictures[number].contiguous().numpy().tobytes()
+
+
 class Pairs:
     """Small and large pictures, held in memory or decoded when they are asked for.
 
@@ -31,7 +59,14 @@ class Pairs:
     augmentation: type[Augmentation] = Patches
 
     def __init__(
-        self, large: Encoded, small: Encoded | None, *, scale: int, channels: int, patch: int, held: bool
+        self,
+        large: Encoded | Given,
+        small: Encoded | Given | None,
+        *,
+        scale: int,
+        channels: int,
+        patch: int,
+        held: bool,
     ) -> None:
         self._large, self._small = large, small
         self.scale, self.patch = scale, patch
@@ -56,7 +91,7 @@ class Pairs:
             )
         return small, large
 
-    def _read(self, encoded: Encoded, number: int) -> Tensor:
+    def _read(self, encoded: Encoded | Given, number: int) -> Tensor:
         try:
             return encoded.read(number).expand(self.shape[0], -1, -1)
         except Exception as error:  # a decoder may raise anything on a broken file
@@ -142,7 +177,8 @@ class PairSlice(Slice):
         scale, side = self._pictures.scale, self.shape[1]
         places = [torch.tensor([small.shape[dim] - side + 1 for small, _ in pairs]) for dim in (1, 2)]
         corners = zip(*(corner.tolist() for corner in augment.corner(index, view, *places)), strict=True)
-        small, large = [], []
+        small: list[Tensor] = []
+        large: list[Tensor] = []
         for pair, corner in zip(pairs, corners, strict=True):
             for cut, picture, factor in ((small, pair[0], 1), (large, pair[1], scale)):
                 top, left, whole = corner[0] * factor, corner[1] * factor, side * factor

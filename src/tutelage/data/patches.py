@@ -48,15 +48,10 @@ class Patches:
 
     def pair(self, pictures: Tensor, target: Tensor, index: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
         """Square pictures and their truth, both mirrored and turned in the same way; view -1 is as it is."""
-        clean = view < 0
-        for number, asked, change in (
-            (_FLIP, self.flip, lambda x: x.flip(3)),
-            (_UPEND, self.flip, lambda x: x.flip(2)),
-            (_TURN, self.turn, lambda x: x.transpose(2, 3)),
-        ):
+        for number, asked in ((_FLIP, self.flip), (_UPEND, self.flip), (_TURN, self.turn)):
             if asked:
-                moved = ((uniform(self.seed, index, view, number) < 0.5) & ~clean)[:, None, None, None]
-                pictures, target = (torch.where(moved, change(x), x) for x in (pictures, target))
+                moved = ((uniform(self.seed, index, view, number) < 0.5) & (view >= 0))[:, None, None, None]
+                pictures, target = (torch.where(moved, _moved(x, number), x) for x in (pictures, target))
         return pictures, target
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,3 +62,8 @@ class Patches:
     def fingerprint(self) -> str:
         """sha256 over the arguments."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _moved(x: Tensor, number: int) -> Tensor:
+    """Pictures mirrored left and right, top and bottom, or along their diagonal."""
+    return x.transpose(2, 3) if number == _TURN else x.flip(3 if number == _FLIP else 2)

@@ -92,12 +92,7 @@ class StageModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in batch.__dict__.items()
-            if isinstance(value, Tensor)
-        }
-        return dataclasses.replace(batch, **moved)
+        return batch.each(lambda values: values.to(device, non_blocking=True))
 
     # -- training
 

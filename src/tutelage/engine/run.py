@@ -87,7 +87,8 @@ class Outcome:
 def run(plan: Plan, journal: Journal) -> Outcome:
     """Train, compare, and write the results; what is already done is loaded."""
     began = time.perf_counter()
-    students, baselines, others = [], [], {}
+    students, baselines = [], []
+    others: dict[str, nn.Module] = {}
     for seed in range(plan.settings.seed, plan.settings.seed + plan.seeds):
         student, beside = _train_student(plan, journal, seed)
         students.append(student)

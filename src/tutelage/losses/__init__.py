@@ -21,6 +21,7 @@ from .fgd import FGD as FGD
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
+from .ifvd import ifvd as ifvd
 from .imitation import imitation as imitation
 from .info_nce import info_nce as info_nce
 from .irg import irg as irg
@@ -79,6 +80,7 @@ __all__ = [
     "factor",
     "fsp",
     "hierarchical_context",
+    "ifvd",
     "imitation",
     "info_nce",
     "irg",

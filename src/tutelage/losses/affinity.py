@@ -35,7 +35,7 @@ def affinity(
 
     Reference:
         He, Dai, Lu, Jiang & Xia 2020, "FAKD: Feature-Affinity Based Knowledge Distillation for Efficient Image
-        Super-Resolution", ICIP. It takes three levels with a weight of 10 beside `l1` on the pictures.
+        Super-Resolution", ICIP. It takes three levels with a weight of 10 beside `l1` on pictures in 0…255.
 
     Example:
         >>> import torch
@@ -58,7 +58,8 @@ def affinity(
 def _cosines(x: Tensor, over: str) -> Tensor:
     if over == "samples":
         products = x.flatten(1) @ x.flatten(1).mT
-        return products / products.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        shares: Tensor = products / products.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        return shares
     vectors = x.flatten(2) if over == "channels" else x.flatten(2).mT
-    directions = vectors / (torch.linalg.vector_norm(vectors, dim=2, keepdim=True) + _EPS)
+    directions: Tensor = vectors / (torch.linalg.vector_norm(vectors, dim=2, keepdim=True) + _EPS)
     return directions @ directions.mT

@@ -31,7 +31,8 @@ class CSD(nn.Module):
         Wang, Lin, Qu, Wu, Zhang, Xie & Yao 2021, "Towards Compact Single Image Super-Resolution via Contrastive
         Self-distillation", arXiv:2105.11683, eq. 4, as in the authors' code: the distances to the negatives are
         summed, not averaged. They take five layers of VGG-19 with weights from 1/32 to 1/4 and 1, on pictures that
-        are not normalised, weigh this loss 200 and enlarge with torch's plain bicubic; ours has a = -0.5.
+        are not normalised, weigh this loss 200 beside `l1` in 0…255, and enlarge with torch's plain bicubic; ours has
+        a = -0.5.
 
     Example:
         >>> loss = CSD(extractor=nn.Conv2d(3, 4, 3))

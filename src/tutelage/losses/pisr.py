@@ -89,7 +89,8 @@ class PISR(Learned):
             else:
                 variance = 0.001 * spread + 1e-8
                 likelihood = variance.log() / 2 + off.square() / (2 * variance)
-            return likelihood.flatten(1).mean(dim=1)
+            value: Tensor = likelihood.flatten(1).mean(dim=1)
+            return value
 
     def _spread(self, x: Tensor) -> Tensor:
         dims = {"none": (), "channels": (1,), "positions": (2, 3), "both": (1, 2, 3)}[self.shared]

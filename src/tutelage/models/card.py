@@ -19,7 +19,7 @@ def how_to_load(config: Mapping[str, Any], *, graph: bool) -> str:
         graph: Whether there is a ``model.pt2``.
     """
     library, name = config["origin"]["library"], config["origin"]["name"]
-    height, width = config["input_size"]
+    height, width = ("H", "W") if config.get("any_size") else config["input_size"]
     pictures = f"float [B, {config['in_channels']}, {height}, {width}] in 0..1"
     lines = ["## Loading it", ""]
     if library == "detector" or (library == "torchvision" and name.startswith(DETECTORS)):
@@ -158,12 +158,12 @@ def _is_hf(config: Mapping[str, Any]) -> bool:
 def _is_torchvision_dense(config: Mapping[str, Any]) -> bool:
     """Whether it answers with a record of maps."""
     name = config["origin"]["name"]
-    return config["origin"]["library"] == "torchvision" and name.startswith(("deeplabv3", "fcn_", "lraspp"))
+    return bool(config["origin"]["library"] == "torchvision" and name.startswith(("deeplabv3", "fcn_", "lraspp")))
 
 
 def _is_dense(config: Mapping[str, Any]) -> bool:
     """Whether it answers with a map of logits."""
-    return config["origin"]["library"] == "smp" or _is_torchvision_dense(config)
+    return bool(config["origin"]["library"] == "smp" or _is_torchvision_dense(config))
 
 
 def _package(library: str) -> str:

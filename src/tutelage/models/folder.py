@@ -88,6 +88,7 @@ def save(
         "num_classes": len(classes) or None,
         "in_channels": in_channels or len(preprocess.mean),
         "input_size": list(input_size),
+        **({"any_size": True} if any_size else {}),
         "preprocess": preprocess.to_dict(),
         "classes": list(classes),
         "versions": versions(),

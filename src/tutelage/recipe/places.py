@@ -32,7 +32,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         "virtual_teacher",
     ),
     "vector": (*("cc", "correlation", "crd", "info_nce", "mse", "pad", "pkt", "rkd_angle", "rkd_distance", "srrl"),),
-    "deepest": ("cwd", "dpk", "factor", "ft", "mgd", "nst", "pairwise", "pisr", "similarity", "vid"),
+    "deepest": ("cwd", "dpk", "factor", "ft", "ifvd", "mgd", "nst", "pairwise", "pisr", "similarity", "vid"),
     "branch": ("activation_boundary", "ofd"),
     "stages": ("affinity", "channel_statistics", "fsp", "hierarchical_context", "irg", "kdsvd", "reviewkd", "semckd"),
     "each stage": ("attention",),

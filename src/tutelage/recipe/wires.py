@@ -36,7 +36,7 @@ ANY_SHAPES = (
 )
 """Losses that compare samples with each other, or learn a connector of their own."""
 
-ANY_WIDTHS = ("affinity", "attention", "channel_statistics", "dpk", "mgd", "nst", "pairwise", "pisr")
+ANY_WIDTHS = ("affinity", "attention", "channel_statistics", "dpk", "fgd", "ifvd", "mgd", "nst", "pairwise", "pisr")
 """Losses that need no equal channels."""
 
 ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")

@@ -9,7 +9,6 @@ from tutelage.distiller import STUDENT
 from tutelage.errors import RecipeError
 from tutelage.ledger import Batch, Outputs
 from tutelage.losses import PISR, l1
-from tutelage.models import Preprocess
 from tutelage.path import Path
 from tutelage.teachers import Frozen, Teacher
 from tutelage.weighting import Fixed
@@ -89,7 +88,7 @@ class Privileged(nn.Module):
         scale = getattr(decoder, "scale", None)
         if not isinstance(scale, int):
             raise RecipeError("privileged: expected a student that says by how much it enlarges (scale); take sr/….")
-        preprocess: Preprocess = decoder.__dict__["preprocess"]
+        preprocess: Any = decoder.__dict__["preprocess"]
         channels = len(preprocess.mean)
         self.__dict__["preprocess"] = preprocess
         self.encoder = nn.Sequential(

@@ -5,7 +5,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +38,12 @@ class Segmentation(Task):
         classes: How many classes, or their names.
         class_weights: Weight of the pixels of each class in the loss, above 0; None for 1.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
+        teach_ignored: Let teachers teach on pixels that have no class, too. The losses of single predictions (`kl` and
+            its like) leave them out otherwise; of pictures without a label all pixels are taught.
+        boundary: How many times as much the pixels at which classes meet weigh in those losses, above 0.
 
     Raises:
-        InputError: There is not one positive weight for each class.
+        InputError: There is not one positive weight for each class, or `boundary` is not above 0.
 
     Example:
         >>> task = Segmentation(2)
@@ -53,6 +56,11 @@ class Segmentation(Task):
     metric = "miou"
     of_class = "IoU"
     reader = staticmethod(open_masks)
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "paths": {"logits": {"loss": {"use": "kl", "temperature": 1}}, "channels": {"loss": "cwd"}},
+        "data": {"batch_size": 8},
+        "train": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
+    }
 
     def __init__(
         self,
@@ -60,10 +68,14 @@ class Segmentation(Task):
         *,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
+        teach_ignored: bool = False,
+        boundary: float = 1.0,
     ) -> None:
         names = [str(c) for c in range(classes)] if isinstance(classes, int) else classes
         self.classes = tuple(names)
-        self.label_smoothing = label_smoothing
+        if not boundary > 0:
+            raise InputError(f"Segmentation: expected boundary above 0, found {boundary}.")
+        self.label_smoothing, self.teach_ignored, self.boundary = label_smoothing, teach_ignored, boundary
         if class_weights is not None and (len(class_weights) != len(self.classes) or not min(class_weights) > 0):
             raise InputError(
                 f"Segmentation: expected class_weights above 0 for each of the {len(self.classes)} classes, found "
@@ -90,7 +102,13 @@ class Segmentation(Task):
         fields = read(raw)
         target = fields["target"].long()
         target = target.where(target >= 0, IGNORED)
-        return Batch(**fields | {"target": target, "labelled": fields["labelled"] & (target != IGNORED).any((1, 2))})
+        valid = target != IGNORED
+        labelled = fields["labelled"] & valid.any((1, 2))
+        extras = {} if self.teach_ignored else {"mask": valid | ~labelled[:, None, None]}
+        if self.boundary != 1:
+            weight = 1 + (self.boundary - 1) * edges(target).float()
+            extras["element_weight"] = weight / weight.mean()
+        return Batch(**fields | {"target": target, "labelled": labelled}, extras=extras)
 
     def finish(self, output: Tensor, inputs: Tensor) -> Tensor:
         """Logits ``[B, C, H, W]`` on the grid of the pictures."""
@@ -221,6 +239,19 @@ def iou(counts: Tensor, weights: Tensor) -> Tensor:
     sums = torch.einsum("rn,ncs->rcs", weights.double(), counts.double())
     union = sums[..., SAID] + sums[..., TRUE] - sums[..., HIT]
     return sums[..., HIT] / union.where(union > 0, torch.nan)
+
+
+def edges(target: Tensor) -> Tensor:
+    """Pixels with a class beside a pixel of another class, bool ``[B, H, W]``; pixels without one make no edge.
+
+    Example:
+        >>> edges(torch.tensor([[[0, 0, 0, 1, 255, 0]]]))
+        tensor([[[False, False,  True,  True, False, False]]])
+    """
+    known = target != IGNORED
+    low, high = (target.where(known, fill).float()[:, None] for fill in (IGNORED, -1))
+    least, most = -F.max_pool2d(-low, 3, 1, 1)[:, 0], F.max_pool2d(high, 3, 1, 1)[:, 0]
+    return known & (least != most)
 
 
 def palette(classes: int) -> Tensor:

@@ -138,14 +138,14 @@ class SuperResolution(Task):
         except ImportError as error:
             raise MissingExtra("metrics need torchmetrics: pip install 'tutelage[train]'") from error
 
-        class Mean(MeanMetric):  # type: ignore[misc]
+        class Mean(MeanMetric):
             """Mean of a measure over pictures."""
 
             def __init__(self, measure: Callable[..., Tensor], shave: int) -> None:
                 super().__init__()
                 self.measure, self.shave = measure, shave
 
-            def update(self, prediction: Tensor, target: Tensor) -> None:
+            def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]
                 super().update(self.measure(prediction, target, shave=self.shave))
 
         return {"psnr": Mean(psnr, self.scale), "ssim": Mean(ssim, self.scale)}
