@@ -90,36 +90,37 @@ def test_the_report_shows_the_boxes_of_the_truth_and_of_each_model(run):
 
 
 def test_evaluate_gives_the_score_of_the_run(run, world, tutelage):
-    code, found = tutelage("evaluate", run, "--data", world)
+    code, out, _ = tutelage("evaluate", run, "--data", world, "--json")
     assert code == 0
-    assert found["mAP"] == pytest.approx(json.loads((run / "result.json").read_text())["student"]["test"], abs=1e-5)
+    assert json.loads(out)["mAP"] == pytest.approx(
+        json.loads((run / "result.json").read_text())["student"]["test"], abs=1e-5
+    )
 
 
 def test_the_exported_file_gives_the_same_candidates(run, tutelage):
-    pytest.importorskip("onnxruntime")
-    code, parity = tutelage("export", run, "--format", "onnx")
+    code, out, _ = tutelage("export", run, "--format", "pt2", "--json")
     assert code == 0
-    assert parity["agreement"] > 0.999
+    assert json.loads(out)["agreement"] > 0.999
 
 
-def test_check_says_what_was_recognised_and_refuses_a_teacher_that_finds_nothing(world, big, tutelage, capfd):
-    code, _ = tutelage("check", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL)
-    said = capfd.readouterr().err
+def test_check_says_what_was_recognised_and_refuses_a_teacher_that_finds_nothing(world, big, tutelage):
+    code, _, said = tutelage("check", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL)
     assert "task: detection (shapes holds Pascal VOC boxes" in said
     assert code in (0, 2)
     assert code == 0 or "expected a mAP of at least 0.01" in said
 
 
-def test_a_classifier_is_refused_as_a_student(world, tutelage, capfd):
+def test_a_classifier_is_refused_as_a_student(world, tutelage):
     given = ["--student", "cifar/resnet8", "--teacher", "cifar/resnet8", "--data", world]
-    assert tutelage("check", "--task", "detection", *given)[0] == 2
-    assert "expected boxes of 2 classes from a detector of torchvision" in capfd.readouterr().err
+    code, _, said = tutelage("check", "--task", "detection", *given)
+    assert code == 2
+    assert "expected boxes of 2 classes from a detector of torchvision" in said
 
 
 def test_another_family_learns_from_pyramids_and_pseudo_labels(world, big, tmp_path):
     student = ["--student", "detector/retinanet-mobilenetv3_small_050", "--set", "student.arguments={channels: 32}"]
     given = ["distill", "--teacher", f"big={big}", "--data", str(world), "--out", str(tmp_path / "run"), *student]
-    more = ["--set", "scheme={use: pseudo_labels, score: 0.05}", "--set", "baseline=false", "--set", "data.labels=0.5"]
+    more = ["--set", "scheme={use: pseudo_labels, score: 0.01}", "--set", "baseline=false", "--set", "data.labels=0.5"]
     assert main([*given, *SHORT, *more, "--set", "train.epochs=1", "--force"]) == 0
     assert set(json.loads((tmp_path / "run" / "result.json").read_text())["paths"]) == {"fgd"}
 

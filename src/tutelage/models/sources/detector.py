@@ -83,12 +83,13 @@ def pyramid_detector(
     Raises:
         ValueError: The width does not suit the normalisation of the heads.
     """
-    if channels % (32 if family == "fcos" else 8):
-        raise ValueError(f"channels: expected a multiple of {32 if family == 'fcos' else 8}, found {channels}")
+    if channels % 8 or channels % min(32, channels // 4 or 1):
+        raise ValueError(f"channels: expected a multiple of 8, and above 128 of 32, found {channels}")
     from functools import partial
 
     import timm
     from torchvision.models import detection
+    from torchvision.models.detection import fcos
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.retinanet import RetinaNetHead
     from torchvision.ops import FeaturePyramidNetwork
@@ -118,6 +119,7 @@ def pyramid_detector(
         "image_std": list(stated["std"]),
         **options,
     }
+    groups = partial(nn.GroupNorm, min(32, channels // 4))
     made: nn.Module
     if family == "fasterrcnn":
         sizes: Any = tuple((4 * stride,) for stride in strides)
@@ -125,11 +127,13 @@ def pyramid_detector(
         made = detection.FasterRCNN(body, num_classes + 1, rpn_anchor_generator=anchors, **shared)
     elif family == "fcos":
         anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
-        made = detection.FCOS(body, num_classes + 1, anchor_generator=anchors, **shared)
+        head = fcos.FCOSHead(channels, 1, num_classes + 1)
+        head.classification_head = fcos.FCOSClassificationHead(channels, 1, num_classes + 1, norm_layer=groups)
+        head.regression_head = fcos.FCOSRegressionHead(channels, 1, norm_layer=groups)
+        made = detection.FCOS(body, num_classes + 1, anchor_generator=anchors, head=head, **shared)
     else:
         sizes = tuple(tuple(int(3 * stride * 2 ** (n / 3)) for n in range(3)) for stride in strides)
         anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-        groups = partial(nn.GroupNorm, 32 if channels % 32 == 0 else 8)
         head = RetinaNetHead(channels, anchors.num_anchors_per_location()[0], num_classes + 1, norm_layer=groups)
         made = detection.RetinaNet(body, num_classes + 1, anchor_generator=anchors, head=head, **shared)
     return made
