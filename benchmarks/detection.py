@@ -104,12 +104,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="longest side of the pictures")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="of the students; by default 20, and 8 of SSDLite")
+    parser.add_argument("--teacher-epochs", type=int, default=TEACHER["epochs"])
     given = parser.parse_args()
     torch.set_num_threads(1)
     teacher = given.out / "teacher"
-    if not (teacher / "result.json").exists():
+    if any("paths" in METHODS[name] for name in given.methods) and not (teacher / "result.json").exists():
         resume = (teacher / "recipe.yaml").exists()
-        recipe = {"task": "detection", "data": data(given.data, given.size), "student": BIG, "train": TEACHER}
+        settings = {**TEACHER, "epochs": given.teacher_epochs}
+        recipe = {"task": "detection", "data": data(given.data, given.size), "student": BIG, "train": settings}
         train(None if resume else recipe, out=teacher, resume=resume)
     for seed in range(given.seeds):
         for name in given.methods:

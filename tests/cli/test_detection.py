@@ -103,7 +103,7 @@ def test_the_exported_file_gives_the_same_candidates(run, tutelage):
     assert json.loads(out)["agreement"] > 0.999
 
 
-def test_check_says_what_was_recognised_and_refuses_a_teacher_that_finds_nothing(world, big, tutelage):
+def test_check_says_what_it_recognised_and_refuses_a_useless_teacher(world, big, tutelage):
     code, _, said = tutelage("check", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL)
     assert "task: detection (shapes holds Pascal VOC boxes" in said
     assert code in (0, 2)

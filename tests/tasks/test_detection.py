@@ -50,7 +50,10 @@ def test_student_and_teacher_meet_at_their_heads_and_pyramids():
 def test_a_picture_without_labels_has_no_loss_of_its_own():
     task = Detection(2)
     raw = {"inputs": torch.rand(2, 3, 8, 8), "target": BOXES, "labelled": torch.tensor([True, False])}
-    loss = task.base_loss({"": torch.tensor([[1.0, 2.0], [float("nan"), 5.0]])}, task.unpack(raw))
+    batch = task.unpack(raw)
+    assert (batch.target[1, :, 4] == -1).all()
+    assert torch.equal(batch.target[0], BOXES[0])
+    loss = task.base_loss({"": torch.tensor([[1.0, 2.0], [float("nan"), 5.0]])}, batch)
     assert_close(loss["classification"], torch.tensor([2.0, 0.0]))
     assert_close(loss["boxes"].mean(), torch.tensor(2.0))
 

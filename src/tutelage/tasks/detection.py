@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutelage.data.augment_boxes import NO_BOX
 from tutelage.data.open_boxes import looks_like_boxes, open_boxes
 from tutelage.errors import DataError, RecipeError
 from tutelage.ledger import Batch, Outputs
@@ -73,7 +74,7 @@ class Detection(Task):
         return None if layout is None else f"{pathlib.Path(source).name} holds {layout}"
 
     def unpack(self, raw: Any) -> Batch:
-        """A `Batch` from ``{"inputs", "target", …}`` or ``(inputs, target)``.
+        """A `Batch` from ``{"inputs", "target", …}`` or ``(inputs, target)``; pictures without a label show no box.
 
         Raises:
             DataError: The targets are no boxes.
@@ -86,7 +87,9 @@ class Detection(Task):
                 f"expected boxes [B, M, 5] (left, top, right, bottom, class; class -1 pads), found "
                 f"{list(fields['target'].shape)}."
             )
-        return Batch(**fields | {"target": fields["target"].float()})
+        target = fields["target"].float()
+        hidden = target.new_tensor([0, 0, 0, 0, NO_BOX])
+        return Batch(**fields | {"target": target.where(fields["labelled"][:, None, None], hidden)})
 
     def call(self, model: nn.Module, batch: Batch) -> Tensor:
         """Losses of a model that trains, boxes of one that does not.
