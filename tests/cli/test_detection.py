@@ -104,14 +104,14 @@ def test_the_exported_file_gives_the_same_candidates(run, tutelage):
 
 
 def test_check_says_what_it_recognised_and_refuses_a_useless_teacher(world, big, tutelage):
-    code, _, said = tutelage("check", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL)
+    code, _, said = tutelage("check", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL, *SHORT)
     assert "task: detection (shapes holds Pascal VOC boxes" in said
     assert code in (0, 2)
     assert code == 0 or "expected a mAP of at least 0.01" in said
 
 
 def test_a_classifier_is_refused_as_a_student(world, tutelage):
-    given = ["--student", "cifar/resnet8", "--teacher", "cifar/resnet8", "--data", world]
+    given = ["--student", "cifar/resnet8", "--teacher", "cifar/resnet8", "--data", world, *SHORT]
     code, _, said = tutelage("check", "--task", "detection", *given)
     assert code == 2
     assert "expected boxes of 2 classes from a detector of torchvision" in said
