@@ -216,3 +216,41 @@ def test_a_view_depends_on_index_and_view_alone(tmp_path):
 def test_amounts_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="scale of 1 or more"):
         AugmentMasks(**wrong)
+
+
+def pairs(samples=10, seed=0, classes=NAMES):
+    class Own(list):
+        pass
+
+    draws = torch.Generator().manual_seed(seed)
+    made = Own(
+        (torch.rand(3, 8, 8, generator=draws), torch.randint(-1, 3, (8, 8), generator=draws)) for _ in range(samples)
+    )
+    made.classes = classes
+    return made
+
+
+def test_a_data_set_of_pictures_and_masks_is_taken_as_it_is():
+    splits = open_masks({"train": pairs(10), "test": pairs(4, seed=1)}, selection=0.2)
+    assert (len(splits.train), len(splits.selection), len(splits.test)) == (8, 2, 4)
+    assert splits.classes == tuple(NAMES)
+    mask = pairs(4, seed=1)[2][1]
+    assert torch.equal(splits.test.targets(torch.tensor([2]))[0].long(), mask.where(mask >= 0, IGNORED))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 7, dtype=torch.long))), "at sample train 3"),
+        (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 8))), "whole numbers up to 255 at sample train 3"),
+        (lambda own: own.__setitem__(3, (own[3][0], torch.full((8, 8), 7))), "255 for pixels without one|is beyond"),
+        (lambda own: own.clear(), "found none"),
+    ],
+)
+def test_samples_that_are_no_such_pairs_are_refused_by_number(change, message):
+    own = pairs()
+    change(own)
+    if "beyond" in message:
+        own[4] = (own[4][0], torch.full((8, 8), 9))
+    with pytest.raises(DataError, match=message):
+        open_masks(own)
