@@ -157,7 +157,8 @@ def main() -> None:
     given = parser.parse_args()
     if not given.table:
         weights = SHARED / "weights" / "imagenet_tf_efficientnet_lite0.safetensors"
-        make_teacher(given.teacher, f"{BIG}@{weights}", given)
+        if set(given.methods) - {"plain"}:
+            make_teacher(given.teacher, f"{BIG}@{weights}", given)
         if "two" in given.methods:
             make_teacher(given.second, f"smp/deeplabv3plus:tf_efficientnet_lite0@{weights}", given)
         found = {(line["method"], line["seed"]) for line in lines(given)}
