@@ -127,6 +127,15 @@ def test_a_stated_ignore_index_allows_no_other_value_beyond_the_classes(tmp_path
         open_masks(tmp_path, class_names=NAMES, ignore_index=11)
 
 
+def test_a_test_split_without_masks_is_left_out_and_one_is_cut(tmp_path):
+    world(tmp_path, {"train": 8, "val": 3})
+    for number in range(4):
+        picture(tmp_path / "test" / "images" / f"{number}.png")
+    splits = open_masks(tmp_path, class_names=NAMES, test=0.25)
+    assert "the test split has no masks and is left out." in splits.notes
+    assert (len(splits.train), len(splits.selection), len(splits.test)) == (6, 3, 2)
+
+
 def test_a_picture_without_any_valid_pixel_counts_as_unlabelled(tmp_path):
     world(tmp_path)
     mask(tmp_path / "train" / "masks" / "02.png", values=(255,))
@@ -228,6 +237,12 @@ def pairs(samples=10, seed=0, classes=NAMES):
     )
     made.classes = classes
     return made
+
+
+def test_pictures_of_a_data_set_are_scaled_with_their_masks_unless_they_are_floats():
+    own = [((60 + 60 * m)[None].expand(3, -1, -1).to(torch.uint8), m) for _, m in pairs()]
+    assert open_masks(own, image_size=4).train.batch(torch.arange(3))["target"].shape == (3, 4, 4)
+    assert open_masks(pairs(), image_size=4).train.batch(torch.arange(3))["target"].shape == (3, 8, 8)
 
 
 def test_a_data_set_of_pictures_and_masks_is_taken_as_it_is():

@@ -240,10 +240,13 @@ def _open(
 ) -> Source:
     if not pairs["train"]:
         raise DataError(f"expected pictures in the training set of {root}, found none.")
+    bare = [part for part, members in pairs.items() if part != "train" and not _any_mask({part: members})]
+    pairs = {part: members for part, members in pairs.items() if part not in bare}
     every = [pair for part in pairs.values() for pair in part]
     encoded = Encoded([pair.name for pair in every], [pair.picture for pair in every])
     opened = open_encoded(encoded, **options)
     shape, notes = opened.pictures.shape, [*opened.notes]
+    notes += [f"the {part} split has no masks and is left out." for part in bare]
     usable, seen, bad = _look(every, encoded, opened.readable)
     notes += _refuse_many(root, every, bad, options["max_bad"])
     classes, table, told = _classes(root, every, seen, class_names, ignore_index)
@@ -281,6 +284,7 @@ def _own(
     pictures: dict[str, list[Tensor]] = {}
     masks: dict[str, list[Tensor]] = {}
     every: list[Pair] = []
+    first: Shape | None = None
     for part, dataset in sets.items():
         for number in range(len(dataset)):
             name, sample = f"{part} {number}", dataset[number]
@@ -290,22 +294,23 @@ def _own(
                     f"expected masks of the size of their pictures, found {tuple(mask.shape)} beside a picture of "
                     f"{tuple(whole.shape[1:])} at sample {name}. Make them alike; they are scaled together."
                 )
-            shape = (len(whole), *(size or whole.shape[1:]))
-            seen = picture_of(sample, number, size)
-            refuse_shape(seen, number, next((each[0].shape for each in pictures.values()), seen.shape))  # type: ignore[arg-type]
+            seen = picture_of(sample, number, size)  # floats keep their size
+            shape = (seen.shape[0], seen.shape[1], seen.shape[2])
+            first = shape if first is None else first
+            refuse_shape(seen, number, first)
             pictures.setdefault(PARTS[part], []).append(seen)
-            masks.setdefault(PARTS[part], []).append(fit_mask(mask, (shape[0], shape[1], shape[2])))
+            masks.setdefault(PARTS[part], []).append(fit_mask(mask, shape))
             every.append(Pair(name, pathlib.Path(), None))
     read = [mask for part in masks.values() for mask in part]
     seen_values = {number: mask.flatten().bincount().nonzero().flatten() for number, mask in enumerate(read)}
     named = class_names or getattr(sets["train"], "classes", None)
     classes, table, notes = _classes(pathlib.Path("your data set"), every, seen_values, named, ignore_index)
+    assert first is not None
     parts = {}
     for part, members in pictures.items():
         held = table[torch.stack(masks[part]).long()]
         labels = torch.where((held != IGNORED).flatten(1).any(dim=1), 0, UNLABELLED)
-        shape = members[0].shape
-        truth = Masks([None] * len(held), (shape[0], shape[1], shape[2]), table, held)
+        truth = Masks([None] * len(held), first, table, held)
         parts[part] = Slice(torch.stack(members), labels, classes, truth=truth)
     return Source(type(sets["train"]).__name__, "your own pictures with masks", parts, notes)
 
