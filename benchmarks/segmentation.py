@@ -13,9 +13,9 @@ The student, smp/linknet:mobilenetv3_small_050, has 0.38 M parameters and starts
 share initial weights, order and views. One line a run is appended to benchmarks/results/segmentation.jsonl; a run
 that stands there is not repeated, one that was stopped goes on. `--table` prints the table and runs nothing.
 
-In *bad* a second teacher is heard whose answers are those of the good one with the classes in another order; in *harm* a
-path matches the student's first features to the teacher's last ones (`nst`). Both are weighed by `auto`; in *bad_equal*
-and *harm_equal* all teachers and paths count alike.
+In *bad* a second teacher is heard whose answers are those of the good one with the classes in another order; in
+*harm* a path matches the student's first features to the teacher's last ones (`nst`). Both are weighed by `auto`; in
+*bad_equal* and *harm_equal* all teachers and paths count alike.
 """
 
 import argparse
@@ -157,7 +157,8 @@ def main() -> None:
     given = parser.parse_args()
     if not given.table:
         weights = SHARED / "weights" / "imagenet_tf_efficientnet_lite0.safetensors"
-        make_teacher(given.teacher, f"{BIG}@{weights}", given)
+        if set(given.methods) - {"plain"}:
+            make_teacher(given.teacher, f"{BIG}@{weights}", given)
         if "two" in given.methods:
             make_teacher(given.second, f"smp/deeplabv3plus:tf_efficientnet_lite0@{weights}", given)
         found = {(line["method"], line["seed"]) for line in lines(given)}
