@@ -102,7 +102,7 @@ class Distiller(nn.Module):
                 name: {row.teacher: path.teacher_tap(row.teacher) for row in path.rows(name, teachers) if row.teacher}
                 for name, path in paths.items()
             },
-            responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
+            responses=frozenset(name for name, path in paths.items() if path.student_tap in ("", *task.answers)),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             labelled=labelled,
             held_out=held_out is not None,
@@ -162,7 +162,7 @@ class Distiller(nn.Module):
         self.weighting.after_step(self.measure)
         if self.held_out is not None and (number := self.weighting.asks()) is not None:
             device = next(self.student.parameters()).device
-            self.weighting.hears(*self._look(self.held_out(number).to(device)))
+            self.weighting.hears(*self._look(self.held_out(number).each(lambda x: x.to(device))))
 
     @torch.enable_grad()
     def _look(self, batch: Batch) -> tuple[Ledger, Lesson]:

@@ -56,7 +56,8 @@ class Batch:
         index: Number of each sample in its data set, int64 ``[B]``: the same in every epoch.
         view: Number of the augmented view of each sample, int64 ``[B]``; inputs are a function of (index, view).
         labelled: Whether the truth is known, bool ``[B]``.
-        extras: Whatever else a task needs.
+        extras: Whatever else a task needs, each with one entry a sample; ``mask`` says where a prediction counts,
+            ``element_weight`` how much.
     """
 
     inputs: Tensor
@@ -69,13 +70,11 @@ class Batch:
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
-
-        def moved(fields: Mapping[str, Any]) -> dict[str, Any]:
-            return {k: x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for k, x in fields.items()}
-
-        return Batch(**moved({**self.__dict__, "extras": moved(self.extras)}))
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor changed, those among the extras, too."""
+        fields = {name: change(value) for name, value in self.__dict__.items() if isinstance(value, Tensor)}
+        extras = {name: change(value) if isinstance(value, Tensor) else value for name, value in self.extras.items()}
+        return Batch(**fields, extras=extras)
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ class Spec:
         student: The model that is trained; its parameters are for rules over gradients.
         reads: Path name -> where it reads the student.
         hears: Path name -> where it reads each of its teachers, by name.
-        responses: Paths whose student tap is the model's own output.
+        responses: Paths whose student tap is the model's own output, or one at which it answers.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         labelled: Whether any training sample has a label.
         held_out: Whether samples are held out of training for weightings to look at.

@@ -15,7 +15,7 @@ from .ledger import Batch, Outputs, Row, Said, Shape, Spec, Tap
 from .losses.batchwise import is_batchwise
 from .losses.together import hears_together
 
-EXTRAS = ("index", "target", "inputs", "mask", "head")
+EXTRAS = ("index", "target", "inputs", "mask", "element_weight", "head")
 """What a loss may ask for by keyword."""
 
 
@@ -27,7 +27,8 @@ class Path(nn.Module):
 
     Args:
         loss: ``(student, teacher) -> [B]``. By keyword it may ask for ``index``, ``target``, ``inputs``, ``mask``
-            (from `Batch.extras`) and ``head`` (the teacher's classifier). A module is cloned per teacher.
+            and ``element_weight`` (from `Batch.extras`), and ``head`` (the teacher's classifier). A module is cloned
+            per teacher.
         student: The student's tap: a module's name, ``"name:input"``, or ``""`` for the output; or a list of taps.
         teacher: The teachers' tap or list of taps, or one for each teacher by name.
         teachers: Which teachers to hear; None for all.

@@ -70,6 +70,21 @@ def classifier():
         return torch.nn.Linear(5, 4)
 
 
+BOXES = {
+    "target": torch.tensor([[4.0, 4, 20, 12, 1], [0, 0, 0, 0, -1]]).repeat(B, 1, 1)
+    + torch.tensor([1.0, 1, 1, 1, 0]) * 2,
+    "inputs": torch.zeros(B, 3, 32, 32),
+}
+
+
+def csd_without_order():
+    """CSD with negatives from the whole batch, and an extractor that is nowhere flat."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Tanh(), torch.nn.Conv2d(4, 5, 3, padding=1)
+        return losses.CSD(extractor=torch.nn.Sequential(*layers), layers=["0", "2"], negatives=B)
+
+
 MAPS, TWO_WIDTHS = LossRow((3, 4, 4), (5, 4, 4)), LossRow((5,), (7,))
 LABELLED = LossRow(extras={"target": torch.tensor([3, 0, 4, 1, 2, 2])})
 EQUAL_MAPS = LossRow((5, 4, 4), (5, 4, 4))
@@ -79,6 +94,10 @@ PYRAMID = LossRow(((3, 8, 8), (5, 4, 4)), ((4, 8, 8), (6, 4, 4)))
 LOSSES = {
     "attention": MAPS,
     "similarity": MAPS,
+    "affinity": MAPS,
+    "channel_statistics": MAPS,
+    "CSD": LossRow((3, 8, 8), (3, 8, 8), {"inputs": torch.rand(6, 3, 4, 4)}, csd_without_order),
+    "PISR": learned("PISR", MAPS),
     "nst": MAPS,
     "factor": EQUAL_MAPS,
     "fsp": LAYERS,
@@ -96,8 +115,13 @@ LOSSES = {
     "PAD": LossRow(build=lambda: losses.PAD(student=(5,), teacher=(5,))),
     "correlation": TWO_WIDTHS,
     "cwd": LossRow((3, 4, 4), (3, 4, 4)),
+    "imitation": LossRow((5, 4, 4), (5, 4, 4), BOXES),
+    "FGD": replace(learned("FGD", PYRAMID), teacher=PYRAMID.teacher, extras=BOXES),
+    "anchor_classes": LossRow((6, 4), (6, 4)),
+    "anchor_boxes": LossRow((6, 4), ((6, 4), (6, 3))),
     "dkd": LABELLED,
     "nkd": LABELLED,
+    "ifvd": replace(MAPS, extras={"target": torch.arange(96).reshape(6, 4, 4) % 5}),
     "pairwise": MAPS,
     "pkt": TWO_WIDTHS,
     "rkd_angle": TWO_WIDTHS,

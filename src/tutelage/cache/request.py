@@ -40,7 +40,8 @@ class Request:
         top_k: Keep this many logits and spread the rest evenly; None keeps all, which is right up to 100 classes.
         dtype: ``"float32"`` where answers are beyond float16 (65,504); chosen unasked for a tap that comes near it on
             the first samples.
-        maps: Whether taps that are no vectors may be kept, too. They are large.
+        maps: Whether taps within a network that are no vectors may be kept, too. They are large. An output of maps is
+            kept as it is.
         bf16: Let teachers compute in bf16; for hardware that has it natively.
         batch_size: Samples in a forward of a teacher.
         device: Where teachers compute.
@@ -277,12 +278,11 @@ _NEAR_THE_END_OF_FLOAT16 = 2.0**14
 
 
 def _refuse_maps(request: Request, name: str, codings: tuple[Coding, ...]) -> None:
-    maps = {c.tap: c for c in codings if len(c.shape) > 1}
+    maps = {c.tap: c for c in codings if c.tap and len(c.shape) > 1}
     if maps and not request.maps:
         rows = sum(len(request.slices[part]) for part, _ in request.wanted())
         told = ", ".join(
-            f"{tap or 'the output'} {list(c.shape)} ({_size(rows * sum(k.row_bytes for k in c.columns))})"
-            for tap, c in maps.items()
+            f"{tap} {list(c.shape)} ({_size(rows * sum(k.row_bytes for k in c.columns))})" for tap, c in maps.items()
         )
         raise CacheError(
             f"teacher {name!r}: expected vectors to keep, found maps: {told}. Ask for them (tutelage cache "

@@ -80,6 +80,7 @@ def cache(
     if not raw.get("teachers"):
         raise RecipeError("cache: expected at least one teacher, found none. Give --teacher MODEL[@WEIGHTS].")
     prepared = with_views(prepare(raw, live, allow_import=allow_import, force=force))
+    _refuse_patches(prepared, pathlib.Path(store))
     show_teachers(prepared)
     show_pairing(prepared)
     options: dict[str, Any] = {"top_k": top_k, "dtype": dtype, "maps": maps, "limit": limit * 1e9}
@@ -139,8 +140,12 @@ def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
     if getattr(catalogue.part("schemes", use, allow_import=prepared.allow_import), "asks_live", False):
         say(f"teachers are asked live: the scheme {use} changes them")
         return prepared
+    if mode == "auto" and prepared.splits.train.ragged:
+        say("teachers are asked live: patches are cut anew in every epoch, and their answers are larger than they are")
+        return prepared
     settled = with_views(prepared)
     if mode != "auto":
+        _refuse_patches(prepared, pathlib.Path(mode))
         return dataclasses.replace(settled, store=pathlib.Path(mode))
     heard = prepared.recipe.train.epochs * prepared.recipe.seeds
     if heard <= (settled.recipe.data.views or 1):
@@ -157,6 +162,14 @@ def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
     say(f"teachers are asked live: their answers are not kept, {reason}")
     train = dataclasses.replace(prepared.recipe.train, cache="live")
     return dataclasses.replace(prepared, recipe=prepared.recipe.model_copy(update={"train": train}))
+
+
+def _refuse_patches(prepared: Prepared, store: pathlib.Path) -> None:
+    if prepared.splits.train.ragged:
+        raise CacheError(
+            f"{store}: expected pictures of one size, found patches of pictures of any size. Answers to them are "
+            "larger than they are and are hardly heard twice: keeping them does not pay. Leave train.cache out."
+        )
 
 
 def fill(prepared: Prepared, tell: Callable[[str], None]) -> Prepared:

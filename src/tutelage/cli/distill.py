@@ -10,6 +10,7 @@ from torch import nn
 
 from tutelage.engine.journal import Journal
 from tutelage.errors import Interrupted, RecipeError
+from tutelage.recipe import catalogue, schema
 
 from . import cache, runfolder
 from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
@@ -85,9 +86,16 @@ def distill(
         if not is_live(student, teachers, data):
             student, teachers, data = None, (), None
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
-    if "teachers" not in raw or not raw["teachers"]:
+    if not raw.get("teachers") and not _brings_teacher(raw, allow_import):
         raise RecipeError("distill: expected at least one teacher, found none. Give --teacher MODEL[@WEIGHTS].")
     return execute(raw, live, out, resume=resume, dry_run=dry_run, force=force, allow_import=allow_import)
+
+
+def _brings_teacher(raw: Mapping[str, Any], allow_import: Sequence[str]) -> bool:
+    """Whether the recipe's scheme makes its own teacher."""
+    use = schema.parse(raw).scheme.use
+    scheme = catalogue.part("schemes", use, allow_import=allow_import, where="scheme")
+    return bool(getattr(scheme, "brings_teacher", False))
 
 
 def execute(

@@ -58,17 +58,18 @@ def export(
     network = find(str(folder), allow_import=allow_import)
     out = run / "export" if model == "student" else run / "export" / model
     parity = FORMATS[format](
-        network,
+        network if task is None else task.exported(network),
         out,
         input_shape=(pictures.shape[1], pictures.shape[2], pictures.shape[3]),
         classes=config["classes"],
         sample_inputs=pictures,
         finish=None if task is None else task.finish,
         agree=None if task is None else task.agree,
+        any_size=task is not None and task.any_size,
     )
     say(
-        f"{out / parity.file}: agrees with the {model} on {parity.samples} pictures (same class for "
-        f"{parity.agreement:.1%}, largest difference of a logit {parity.max_difference:.2g})"
+        f"{out / parity.file}: agrees with the {model} on {parity.samples} pictures (the same for "
+        f"{parity.agreement:.1%}, largest difference {parity.max_difference:.2g})"
     )
     return dataclasses.asdict(parity)
 

@@ -215,7 +215,7 @@ def prepare(
     Raises:
         InputError: Something the user gave cannot be used.
     """
-    recipe = chosen(schema.parse(raw), live)
+    recipe = _filled(raw, chosen(schema.parse(raw), live), allow_import)
     _check_names(recipe, allow_import)
     check_accelerator(recipe.train.accelerator)
     if recipe.data.guard is None and not recipe.teachers:
@@ -239,13 +239,19 @@ def prepare(
     for role, network in {"student": student, **teachers}.items():
         _say_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(example)))
+    recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(example))
 
     def selection() -> Any:
         return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
 
     examined = examine(teachers, task, selection, force=force, records=_heard(recipe, splits, teachers))
     return _rehearsed(Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example))
+
+
+def _filled(raw: Mapping[str, Any], recipe: Recipe, allow_import: Sequence[str]) -> Recipe:
+    """The recipe with what its task holds for good where it says nothing."""
+    defaults = task_class(recipe, allow_import).defaults
+    return schema.parse(schema.beside({**raw, "task": recipe.task.as_dict()}, defaults)) if defaults else recipe
 
 
 def chosen(recipe: Recipe, live: Mapping[str, Any]) -> Recipe:
@@ -267,6 +273,7 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     recipe = schema.parse(raw)
     if recipe.task.use == "auto":
         recipe = recipe.model_copy(update={"task": recipe.task.model_copy(update={"use": first.recipe.task.use})})
+    recipe = _filled(raw, recipe, first.allow_import)
     _check_names(recipe, first.allow_import)
     splits, live, allow_import = first.splits, first.live, first.allow_import
     if not bool(splits.train.labelled.any()):
@@ -274,7 +281,7 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     task = build_task(recipe, splits, allow_import)
     student = build_model("student", recipe.student, splits.train.shape, task, live, allow_import, recipe.train.seed)
     teachers = {name: first.teachers[name] for name in recipe.teachers}
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(first.example)))
+    recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(first.example))
     examined = {name: first.examined[name] for name in teachers}
     changes: dict[str, Any] = {
         "recipe": recipe,
@@ -286,6 +293,16 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     return _rehearsed(dataclasses.replace(first, **changes))
 
 
+def _paired(
+    recipe: Recipe, task: Task, models: Mapping[str, nn.Module], example: Batch
+) -> tuple[Recipe, list[dict[str, Any]]]:
+    """The recipe with all paths written out, the task's usual ones where it names none, and the table of pairs."""
+    if "paths" not in recipe.model_fields_set:
+        recipe = recipe.model_copy(update={"paths": task.usual_paths(models)})
+    sites = survey_all(models, task, example)
+    return resolve(recipe, sites, lambda short: task.wires(short, models, sites))
+
+
 def _rehearsed(prepared: Prepared) -> Prepared:
     """The same, with every path of the first stage computed on two samples."""
     for pupil in prepared.first_stage().pupils.values():
@@ -295,8 +312,7 @@ def _rehearsed(prepared: Prepared) -> Prepared:
 
 def _two(batch: Batch) -> Batch:
     """The first two samples of a batch."""
-    kept: dict[str, Any] = {k: v[:2] for k, v in batch.__dict__.items() if isinstance(v, torch.Tensor)}
-    return dataclasses.replace(batch, **kept)
+    return batch.each(lambda values: values[:2])
 
 
 def _heard(recipe: Recipe, splits: Splits, teachers: Mapping[str, nn.Module]) -> dict[str, Record]:

@@ -176,7 +176,8 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
     """Write the models and the report."""
     from tutelage.report import write
 
-    for name, model in (("student", outcome.student), ("baseline", outcome.baseline)):
+    models = {"student": outcome.student, "baseline": outcome.baseline}
+    for name, model in {**models, **{f"pupils/{other}": model for other, model in outcome.others.items()}}.items():
         if model is not None:
             save(
                 model,
@@ -186,6 +187,7 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
                 input_size=prepared.splits.train.shape[1:],
                 in_channels=prepared.splits.train.shape[0],
                 finish=prepared.task.finish,
+                any_size=prepared.task.any_size,
             )
     for file in ("best.ckpt", "last.ckpt"):
         share(folder / "checkpoints" / "stages" / "student" / file, folder / "checkpoints" / file)
@@ -194,6 +196,10 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
 
 def card(name: str, recipe: Recipe, result: Mapping[str, Any]) -> str:
     """The model card: what this model is, how it was made, how good it is."""
+    if name not in ("student", "baseline"):
+        return (
+            f"# {name}\n\n- data: {recipe.data.use}\n- trained beside the student, by the scheme {recipe.scheme.use}\n"
+        )
     metric = result["metric"]
     taught = ", ".join(recipe.teachers) or "nobody: trained from labels alone"
     student, baseline = result["student"], result["baseline"]

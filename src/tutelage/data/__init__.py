@@ -1,8 +1,25 @@
 """Data: opened, cut into slices, augmented and batched; every sample keeps its number."""
 
 from .augment import Augment, Augmentation, defaults
+from .augment_masks import AugmentMasks
+from .hr_folder import open_pairs
 from .loader import Loader
+from .masks import open_masks
 from .open import names, open_data
+from .patches import Patches
 from .slices import Slice, Splits
 
-__all__ = ["Augment", "Augmentation", "Loader", "Slice", "Splits", "defaults", "names", "open_data"]
+__all__ = [
+    "Augment",
+    "AugmentMasks",
+    "Augmentation",
+    "Loader",
+    "Patches",
+    "Slice",
+    "Splits",
+    "defaults",
+    "names",
+    "open_data",
+    "open_masks",
+    "open_pairs",
+]

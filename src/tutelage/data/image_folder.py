@@ -11,7 +11,7 @@ from .encoded import Encoded
 from .source import Listed, Source, from_encoded
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-_SPLITS = {
+SPLITS = {
     "train": ("train", "training"),
     "selection": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
@@ -64,7 +64,7 @@ def image_folder(root: pathlib.Path, **options: Any) -> Source | None:
 
 def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
     there = {path.name.lower(): path for path in _folders(root)}
-    splits = {split: there[name] for split, known in _SPLITS.items() for name in known if name in there}
+    splits = {split: there[name] for split, known in SPLITS.items() for name in known if name in there}
     return splits if "train" in splits else {}
 
 
@@ -93,7 +93,7 @@ def _refuse_pairs(root: pathlib.Path, classes: Mapping[str, object]) -> None:
     if {name.lower() for name in classes} <= _PAIRED:
         raise DataError(
             f"expected folders named after classes in {root}, found {', '.join(sorted(classes))}: these hold "
-            f"parts of one sample (pictures, masks, boxes), not classes. Only classification can be opened."
+            f"parts of one sample (pictures, masks, boxes), not classes. For another task: --task NAME."
         )
 
 

@@ -29,6 +29,7 @@ def names() -> dict[str, str]:
         "digits": "scikit-learn's handwritten digits: 1,797 grey pictures of 8x8, 10 classes; needs no file",
         "FOLDER (ImageFolder)": "CLASS/PICTURE, or train/CLASS/PICTURE with val/ and test/ beside it",
         "FOLDER (parquet)": "Hugging Face parquet with the columns image and label, split by file name",
+        "FOLDER (masks)": "segmentation: SPLIT/images/NAME.jpg with SPLIT/masks/NAME.png, or Pascal VOC's folders",
         "torchvision/NAME": "a data set of torchvision.datasets that lies under root; nothing is downloaded",
         "PACKAGE.MODULE:NAME": "your function that returns a Dataset, or a mapping of splits to Datasets",
     }

@@ -135,6 +135,9 @@ class Slice(Dataset[dict[str, Tensor]]):
         (tensor([2, 0]), tensor([ True,  True, False]))
     """
 
+    ragged = False
+    """Whether whole pictures differ in size, and so are answered one by one."""
+
     def __init__(
         self,
         pictures: Tensor | Pictures,
@@ -259,7 +262,7 @@ class Slice(Dataset[dict[str, Tensor]]):
         return self._with(torch.arange(len(self)), self.labels.index_fill(0, positions, UNLABELLED))
 
     def _with(self, positions: Tensor, labels: Tensor) -> "Slice":
-        part = Slice.__new__(Slice)
+        part = type(self).__new__(type(self))
         part._pictures, part._truth, part.classes, part.labels = self._pictures, self._truth, self.classes, labels
         part._positions, part.index = self._positions[positions], self.index[positions]
         part.blocks = None if self.blocks is None else self.blocks[positions]

@@ -45,7 +45,7 @@ class Metrics(pl.Callback):
             "seed": self.seed,
             "step": pl_module.step,
             "epoch": (pl_module.step - 1) // len(pl_module.loader) + 1,
-            "task_loss": line["losses"].get("base"),
+            "task_loss": _task_loss(line["losses"]),
             **line,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "samples_per_second": steps * pl_module.loader.batch_size / max(now - self._since, 1e-9),
@@ -202,6 +202,12 @@ class Progress(pl.Callback):
             self._bar = None
 
 
+def _task_loss(losses: dict[str, float]) -> float | None:
+    """The sum of the rows without a teacher."""
+    own = [loss for row, loss in losses.items() if "/" not in row]
+    return sum(own) if own else None
+
+
 def describe(line: dict[str, Any]) -> str:
     """Losses and weights of a log line in one breath.
 
@@ -210,7 +216,7 @@ def describe(line: dict[str, Any]) -> str:
         'task 1.500  logits/big 0.250 (x0.50)'
     """
     parts = [
-        f"{'task' if row == 'base' else row} {loss:.3f}" + ("" if row == "base" else f" (x{line['weights'][row]:.2f})")
+        f"{'task' if row == 'base' else row} {loss:.3f}" + (f" (x{line['weights'][row]:.2f})" if "/" in row else "")
         for row, loss in line.get("losses", {}).items()
     ]
     return "  ".join(parts)

@@ -70,7 +70,7 @@ def _collect(ask: Callable[[Batch], Tensor], task: Task, batches: Iterable[Any])
         batch = task.unpack(raw)
         known = batch.labelled
         prediction, target = task.predict(ask(batch)).cpu()[known], batch.target[known]
-        for name, values in task.keep(prediction, target).items():
+        for name, values in task.keep_beside(prediction, target, batch.inputs[known]).items():
             kept.setdefault(name, []).append(values)
         for metric in metrics.values() if len(target) else ():
             metric.update(prediction, target)

@@ -92,7 +92,7 @@ class StageModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch."""
-        return batch.to(device)
+        return batch.each(lambda values: values.to(device, non_blocking=True))
 
     # -- training
 

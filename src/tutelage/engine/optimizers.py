@@ -19,7 +19,9 @@ def make_optimizer(pupils: Iterable[Distiller], settings: Settings, batch_size: 
     pupils = list(pupils)
     learned = [p for pupil in pupils for p in pupil.weighting.parameters()]
     theirs = {id(p) for p in learned}
-    parameters = [p for pupil in pupils for p in pupil.parameters() if p.requires_grad and id(p) not in theirs]
+    # Once each: pupils may share some.
+    trained = dict.fromkeys(p for pupil in pupils for p in pupil.parameters() if p.requires_grad)
+    parameters = [p for p in trained if id(p) not in theirs]
     groups: list[dict[str, Any]] = [{"params": parameters}]
     if learned:
         groups.append({"params": learned, "weight_decay": 0.0, "lr": settings.weighting_lr})

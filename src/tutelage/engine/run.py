@@ -75,19 +75,24 @@ class Outcome:
         student: The distilled student of the first seed, a plain module.
         baseline: The baseline of the first seed; None without one.
         result: The content of result.json.
+        others: What became of the first seed's other pupils of the last stage, plain modules by name.
     """
 
     student: nn.Module
     baseline: nn.Module | None
     result: dict[str, Any]
+    others: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
 def run(plan: Plan, journal: Journal) -> Outcome:
     """Train, compare, and write the results; what is already done is loaded."""
     began = time.perf_counter()
     students, baselines = [], []
+    others: dict[str, nn.Module] = {}
     for seed in range(plan.settings.seed, plan.settings.seed + plan.seeds):
-        students.append(_train_student(plan, journal, seed))
+        student, beside = _train_student(plan, journal, seed)
+        students.append(student)
+        others = others or beside
         if plan.baseline:
             baselines.append(_train_alone(plan, journal, seed, BASELINE))
     journal.say("reading the test split, once")
@@ -106,7 +111,7 @@ def run(plan: Plan, journal: Journal) -> Outcome:
     first = {name: answers[0] for name, answers in said.items() if answers} | taught
     _write_evaluation(plan, students, baselines, first, said, result)
     write_json(plan.folder / "result.json", result)
-    return Outcome(students[0][0], baselines[0][0] if baselines else None, result)
+    return Outcome(students[0][0], baselines[0][0] if baselines else None, result, others)
 
 
 Finished = tuple[nn.Module, Trained]
@@ -146,20 +151,24 @@ def trial(plan: Plan, journal: Journal) -> Trial:
     loaded.
     """
     seed = plan.settings.seed
-    train = _train_student if plan.teachers else _train_alone
-    student, trained = train(plan, journal, seed)
+    if plan.teachers:
+        student, trained = _train_student(plan, journal, seed)[0]
+    else:
+        student, trained = _train_alone(plan, journal, seed)
     said = answer(student, plan.task, plan.loaders("test", seed, False))
     return Trial(trained, said, *mean_weights(journal.metrics, STUDENT))
 
 
-def _train_student(plan: Plan, journal: Journal, seed: int) -> Finished:
-    cast, trained, pupil = plan.cast(seed), None, None
+def _train_student(plan: Plan, journal: Journal, seed: int) -> tuple[Finished, dict[str, nn.Module]]:
+    """The student, and the other pupils of the last stage."""
+    cast, trained, stage = plan.cast(seed), None, None
     for stage in plan.scheme(cast):
         trained = _train(plan, journal, stage, seed, stage.name)
-        pupil = stage.pupils.get(STUDENT, next(iter(stage.pupils.values())))
     assert trained is not None, "a scheme has at least one stage"
-    assert pupil is not None
-    return cast.release(pupil.student), trained
+    assert stage is not None
+    first = STUDENT if STUDENT in stage.pupils else next(iter(stage.pupils))
+    released = {name: cast.release(pupil.student) for name, pupil in stage.pupils.items()}
+    return (released.pop(first), trained), released
 
 
 def _train_alone(plan: Plan, journal: Journal, seed: int, name: str = STUDENT) -> Finished:
@@ -322,9 +331,10 @@ def _shown(plan: Plan, first: Mapping[str, Answers]) -> dict[str, torch.Tensor]:
     # The test loader gives samples in order; only labelled ones were answered.
     test = plan.loaders("test", plan.settings.seed, False).slice
     pictures = _as_bytes(test.gather(test.labelled.nonzero().flatten()[positions]))
-    panels = plan.task.panels(pictures, {name: answers.at(positions) for name, answers in first.items()})
-    drawn = {f"pictures/panel/{name}": panel for name, panel in panels.items()}
-    return {"pictures/image": pictures, "pictures/position": positions, **drawn}
+    said = {name: answers.at(positions) for name, answers in first.items()}
+    drawn = {f"pictures/panel/{name}": panel for name, panel in plan.task.panels(pictures, said).items()}
+    scored = {f"pictures/score/{name}": scores for name, scores in plan.task.captions(said).items()}
+    return {"pictures/image": pictures, "pictures/position": positions, **drawn, **scored}
 
 
 def _as_bytes(pictures: torch.Tensor) -> torch.Tensor:

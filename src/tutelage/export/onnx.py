@@ -27,6 +27,7 @@ def to_onnx(
     tolerance: float = 1e-3,
     finish: Finish | None = None,
     agree: Agree | None = None,
+    any_size: bool = False,
 ) -> Parity:
     """Write ``model.onnx`` with the preprocessing inside, and check it with ONNX Runtime.
 
@@ -42,6 +43,7 @@ def to_onnx(
         tolerance: Largest difference between logits that passes, as a share of the largest logit or of 1.
         finish: The last step of the graph, `Task.finish`.
         agree: How two outputs are compared beside their largest difference, `Task.agree`; by default by arg-max.
+        any_size: Let the graph take pictures of any height and width.
 
     Returns:
         How close the file is to the model.
@@ -62,7 +64,7 @@ def to_onnx(
     standalone = Standalone(model, finish)
     if (size := sum(tensor.nbytes for tensor in standalone.state_dict().values())) > LARGEST:
         raise ModelError(f"an ONNX file holds at most 2 GB, found {size / 2**30:.1f} GB of weights. Export to pt2.")
-    program = _translated(standalone.trace(pictures), classes)
+    program = _translated(standalone.trace(pictures, any_size=any_size), classes, any_size)
 
     def opened(path: pathlib.Path) -> Runtime:
         options = onnxruntime.SessionOptions()
@@ -80,10 +82,11 @@ def to_onnx(
         pictures=pictures,
         tolerance=tolerance,
         agree=agree,
+        any_size=any_size,
     )
 
 
-def _translated(traced: ExportedProgram, classes: Sequence[str]) -> torch.onnx.ONNXProgram:
+def _translated(traced: ExportedProgram, classes: Sequence[str], any_size: bool) -> torch.onnx.ONNXProgram:
     try:
         program = torch.onnx.export(
             traced,
@@ -91,7 +94,8 @@ def _translated(traced: ExportedProgram, classes: Sequence[str]) -> torch.onnx.O
             verbose=False,
             input_names=["image"],
             output_names=["logits"],
-            dynamic_shapes=({0: "batch"},),  # the tracing is done: this only names the dimension
+            # The tracing is done: this only names the dimensions.
+            dynamic_shapes=({0: "batch", **({2: "height", 3: "width"} if any_size else {})},),
         )
     except torch.onnx.OnnxExporterError as error:
         raise ModelError(

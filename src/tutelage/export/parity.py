@@ -99,6 +99,7 @@ def deliver(
     pictures: Tensor,
     tolerance: float,
     agree: Agree | None = None,
+    any_size: bool = False,
 ) -> Parity:
     """Write a file, check it, and only then let it appear, with its line in ``parity.json``.
 
@@ -111,6 +112,7 @@ def deliver(
         pictures: On which.
         tolerance: See `Parity`.
         agree: See `Parity`.
+        any_size: Whether it must also take pictures of another size: a part of the first.
 
     Returns:
         The parity, which holds.
@@ -124,7 +126,13 @@ def deliver(
         with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
             fresh = pathlib.Path(scratch)
             write(fresh / file)
-            parity = compare(model, opened(fresh / file), pictures, file=file, tolerance=tolerance, agree=agree)
+            runtime = opened(fresh / file)
+            parity = compare(model, runtime, pictures, file=file, tolerance=tolerance, agree=agree)
+            if any_size and parity.holds:
+                height, width = (max(8, side * 3 // 4) for side in pictures.shape[2:])
+                part = pictures[:1, :, :height, :width]
+                other = compare(model, runtime, part, file=file, tolerance=tolerance, agree=agree)
+                parity = parity if other.holds else other
             if not parity.holds:
                 raise ModelError(
                     f"{file}: expected logits within {tolerance:g} of the model's (largest: "

@@ -22,6 +22,7 @@ def to_pt2(
     tolerance: float = 1e-3,
     finish: Finish | None = None,
     agree: Agree | None = None,
+    any_size: bool = False,
 ) -> Parity:
     """Write ``model.pt2``, which `torch.export.load` opens, and check it.
 
@@ -37,6 +38,7 @@ def to_pt2(
         tolerance: Largest difference between logits that passes, as a share of the largest logit or of 1.
         finish: The last step of the graph, `Task.finish`.
         agree: How two outputs are compared beside their largest difference, `Task.agree`; by default by arg-max.
+        any_size: Let the graph take pictures of any height and width.
 
     Returns:
         How close the file is to the model.
@@ -48,7 +50,7 @@ def to_pt2(
     """
     pictures = checked_pictures(sample_inputs, input_shape)
     standalone = Standalone(model, finish)
-    program = standalone.trace(pictures)
+    program = standalone.trace(pictures, any_size=any_size)
     archive = io.BytesIO()  # PyTorch aborts the process where it cannot finish an archive on disk
     torch.export.save(program, archive, extra_files={"classes.json": json.dumps(list(classes))})
     return deliver(
@@ -60,6 +62,7 @@ def to_pt2(
         pictures=pictures,
         tolerance=tolerance,
         agree=agree,
+        any_size=any_size,
     )
 
 

@@ -41,11 +41,12 @@ class Standalone(nn.Module):
         return output if self.finish is None else self.finish(output, image)
 
     @torch.no_grad()
-    def trace(self, pictures: Tensor) -> ExportedProgram:
+    def trace(self, pictures: Tensor, *, any_size: bool = False) -> ExportedProgram:
         """The graph for any number of pictures of this size.
 
         Args:
             pictures: At least one, ``[B, C, H, W]``.
+            any_size: For pictures of any size, too.
 
         Returns:
             The program, without the stack traces that would carry file names of this machine.
@@ -58,7 +59,7 @@ class Standalone(nn.Module):
         pair = pictures[[0, -1]]  # two: a graph traced with one picture would be fixed to one
         try:
             output = self(pair)
-            program = torch.export.export(self, (pair,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False)
+            program = torch.export.export(self, (pair,), dynamic_shapes=(free(any_size),), strict=False)
         except Exception as error:  # whatever the model's own code and the tracer raise
             raise ModelError(f"{name} cannot be traced for any number of pictures: {_brief(error)}") from error
         if not isinstance(output, Tensor):
@@ -68,6 +69,12 @@ class Standalone(nn.Module):
                 for node in module.graph.nodes:
                     node.meta.pop("stack_trace", None)
         return program
+
+
+def free(any_size: bool) -> dict[int, Dim]:
+    """Dimensions of pictures ``[B, C, H, W]`` that a graph leaves open."""
+    sides = {2: Dim("height", min=8), 3: Dim("width", min=8)} if any_size else {}
+    return {0: Dim("batch", min=1), **sides}
 
 
 def checked_pictures(pictures: Tensor, input_shape: tuple[int, int, int]) -> Tensor:

@@ -1,24 +1,33 @@
 """Losses: ``(student, teacher) -> [B]``, one value per sample. `__all__` is the catalogue of recipes."""
 
 from .activation_boundary import activation_boundary as activation_boundary
+from .affinity import affinity as affinity
+from .anchor_boxes import anchor_boxes as anchor_boxes
+from .anchor_classes import anchor_classes as anchor_classes
 from .attention import attention as attention
 from .cc import CC as CC
+from .channel_statistics import channel_statistics as channel_statistics
 from .comparative import comparative as comparative
 from .correlation import correlation as correlation
 from .crcd import CRCD as CRCD
 from .crd import CRD as CRD
+from .csd import CSD as CSD
 from .cwd import cwd as cwd
 from .dist import dist as dist
 from .dkd import dkd as dkd
 from .dpk import DPK as DPK
 from .factor import factor as factor
+from .fgd import FGD as FGD
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
+from .ifvd import ifvd as ifvd
+from .imitation import imitation as imitation
 from .info_nce import info_nce as info_nce
 from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
 from .kl import kl as kl
+from .l1 import l1 as l1
 from .mgd import MGD as MGD
 from .mse import mse as mse
 from .nkd import nkd as nkd
@@ -27,6 +36,7 @@ from .ofd import OFD as OFD
 from .one_vs_all import one_vs_all as one_vs_all
 from .pad import PAD as PAD
 from .pairwise import pairwise as pairwise
+from .pisr import PISR as PISR
 from .pkt import pkt as pkt
 from .reviewkd import ReviewKD as ReviewKD
 from .rkd_angle import rkd_angle as rkd_angle
@@ -45,16 +55,23 @@ __all__ = [
     "CC",
     "CRCD",
     "CRD",
+    "CSD",
     "DPK",
+    "FGD",
     "FT",
     "MGD",
     "OFD",
     "PAD",
+    "PISR",
     "VID",
     "ReviewKD",
     "SemCKD",
     "activation_boundary",
+    "affinity",
+    "anchor_boxes",
+    "anchor_classes",
     "attention",
+    "channel_statistics",
     "comparative",
     "correlation",
     "cwd",
@@ -63,10 +80,13 @@ __all__ = [
     "factor",
     "fsp",
     "hierarchical_context",
+    "ifvd",
+    "imitation",
     "info_nce",
     "irg",
     "kdsvd",
     "kl",
+    "l1",
     "mse",
     "nkd",
     "nst",

@@ -1,6 +1,6 @@
 """Finding a model by its string, filling it, keeping it, and the nets that other libraries do not carry."""
 
-from . import cifar
+from . import cifar, sr
 from .cost import latency, macs, parameters
 from .find import Named, find, names, parse
 from .fingerprint import fingerprint
@@ -24,4 +24,5 @@ __all__ = [
     "parameters",
     "parse",
     "save",
+    "sr",
 ]

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from tutelage.errors import InputError, MissingExtra, ModelError, UnknownName, close_names
 
+from .detectors import is_detector
 from .folder import is_folder, load, read_config
 from .live import adopt, carry
 from .preprocess import Preprocess
 from .sources import LIBRARIES, Offer, Wish, factory
-from .weights import fill, load_weights
+from .weights import fill, load_backbone, load_weights
 
 Fits = Callable[[Any, Tensor], str | None]
 """``fits(output, pictures)``: what a model should have answered, in words; None where it is right."""
@@ -89,9 +90,9 @@ def find(
     for it; otherwise its preprocess resizes.
 
     Args:
-        source: ``cifar/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``hf/NAME`` (a model type, or a local
-            folder with config.json), ``package.module:factory``, a run folder or its ``student/``, or a
-            live module.
+        source: ``cifar/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``smp/DECODER:ENCODER``, ``hf/NAME`` (a model
+            type, or a local folder with config.json), ``package.module:factory``, a run folder or its ``student/``, or
+            a live module.
         num_classes: Columns of the output; None: the library's default, or what a folder says.
         in_channels: Channels of the user's pictures.
         input_size: Their height and width, where known.
@@ -257,7 +258,7 @@ def _from_folder(
     kept = {
         key: value
         for key, value in config["origin"]["arguments"].items()
-        if key not in ("num_classes", "num_labels", "id2label", "label2id")
+        if key not in ("num_classes", "num_labels", "classes", "id2label", "label2id")
     }
     stored = Preprocess.from_dict(config["preprocess"])
     again = Wish(wish.num_classes, len(stored.mean), None, kept)
@@ -277,6 +278,9 @@ def _from_factory(source: str, wish: Wish, allow_import: Sequence[str]) -> nn.Mo
 
 
 def _load(model: nn.Module, weights: str | pathlib.Path, *, new_classifier: bool) -> None:
+    if is_detector(model) and (notes := load_backbone(model.backbone, weights)):  # type: ignore[arg-type]
+        _note(model, str(weights), notes)
+        return
     _note(model, str(weights), load_weights(model, weights, new_classifier=new_classifier))
 
 
@@ -301,7 +305,7 @@ def _unknown(source: str) -> str:
         return f"{source} is a folder, but holds no student/config.json or config.json of ours."
     told = (
         f"there is no model {source!r}: expected cifar/NAME, timm/NAME, torchvision/NAME, hf/NAME, "
-        "package.module:factory or a run folder."
+        "smp/DECODER:ENCODER, package.module:factory or a run folder."
     )
     word, slash, name = source.rpartition("/")
     if "/" in word or source.startswith((".", "~")):

@@ -25,7 +25,9 @@ from .sources import LIBRARIES, factory
 from .weights import fill, read
 
 WEIGHTS, CONFIG, CARD, GRAPH = "model.safetensors", "config.json", "README.md", "model.pt2"
-PACKAGES = ("tutelage", "torch", "torchvision", "timm", "transformers", "safetensors")
+PACKAGES = (
+    "tutelage", "torch", "torchvision", "timm", "transformers", "segmentation_models_pytorch", "safetensors",
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +60,7 @@ def save(
     in_channels: int | None = None,
     extra: Mapping[str, Any] | None = None,
     finish: Finish | None = None,
+    any_size: bool = False,
 ) -> None:
     """Write a model so that it loads without this library.
 
@@ -74,6 +77,7 @@ def save(
         in_channels: Their channels; None: as many as the model takes.
         extra: Anything JSON can hold, kept in ``config.json`` under ``extra``.
         finish: The last step of the graph, `Task.finish`.
+        any_size: Let the graph take pictures of any height and width.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,14 +88,15 @@ def save(
         "num_classes": len(classes) or None,
         "in_channels": in_channels or len(preprocess.mean),
         "input_size": list(input_size),
+        **({"any_size": True} if any_size else {}),
         "preprocess": preprocess.to_dict(),
         "classes": list(classes),
         "versions": versions(),
         "extra": dict(extra or {}),
     }
     _write_weights(plain(model), folder / WEIGHTS)
-    if graph := origin["library"] not in ("timm", "torchvision", "hf"):
-        graph = _write_graph(model, config, folder / GRAPH, finish)
+    if graph := origin["library"] not in ("timm", "torchvision", "hf", "smp", "detector"):
+        graph = _write_graph(model, config, folder / GRAPH, finish, any_size=any_size)
     text = f"{card.rstrip()}\n\n{how_to_load(config, graph=graph)}"
     with _whole(folder / CARD) as file:
         file.write_text(text, encoding="utf-8")
@@ -175,16 +180,18 @@ def _write_weights(model: nn.Module, target: pathlib.Path) -> None:
         file.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
-def _write_graph(model: nn.Module, config: Mapping[str, Any], target: pathlib.Path, finish: Finish | None) -> bool:
+def _write_graph(
+    model: nn.Module, config: Mapping[str, Any], target: pathlib.Path, finish: Finish | None, *, any_size: bool
+) -> bool:
     """Export the whole of it; False where the model cannot be traced."""
     example = torch.zeros(2, config["in_channels"], *config["input_size"])
     archive = io.BytesIO()  # PyTorch aborts the process where it cannot finish an archive on disk
     try:
         whole = Whole(copy.deepcopy(model).cpu(), model.__dict__["preprocess"], finish).eval()
         with torch.no_grad():
-            program = torch.export.export(
-                whole, (example,), dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}}
-            )
+            sides = {2: torch.export.Dim("height", min=8), 3: torch.export.Dim("width", min=8)} if any_size else {}
+            free = {0: torch.export.Dim("batch"), **sides}
+            program = torch.export.export(whole, (example,), dynamic_shapes={"pictures": free})
         torch.export.save(program, archive)
     except Exception as error:  # a trained model must be kept, whatever tracing makes of it
         _log.warning("no %s: the model cannot be exported (%s)", GRAPH, str(error).partition("\n")[0])

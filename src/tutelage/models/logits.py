@@ -9,17 +9,19 @@ class Logits(nn.Module):
     """Answers with the logits of a model that gives them as one field among others.
 
     Args:
-        model: Its output has a field ``logits``, as image classifiers of `transformers` do.
+        model: Its output is a record with a field of logits, as that of image classifiers of `transformers` is.
+        field: The field's name.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, field: str = "logits") -> None:
         super().__init__()
         self.model = model
+        self.field = field
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of normalised pictures ``[B, C_in, H, W]``."""
+        """Logits ``[B, C]`` (of each pixel, ``[B, C, H, W]``) of normalised pictures ``[B, C_in, H, W]``."""
         output: Any = self.model(inputs)
-        logits: Tensor = output.logits
+        logits: Tensor = output[self.field]
         return logits
 
 

@@ -53,6 +53,34 @@ def load_weights(model: nn.Module, file: str | pathlib.Path, *, new_classifier: 
     return notes + fill(model, state, origin=file.name, new_classifier=new_classifier)
 
 
+def load_backbone(backbone: nn.Module, file: str | pathlib.Path) -> list[str]:
+    """Fill the backbone of a detector with the weights of a classifier.
+
+    Args:
+        backbone: The detector's; where it has a pyramid on top, that stays as it is. Changed in place, and only if the
+            file holds all of it.
+        file: As for `load_weights`.
+
+    Returns:
+        What was done; empty, and nothing is changed, where the file is none of a classifier with this backbone.
+
+    Raises:
+        ModelError: The file is missing, damaged, or holds code.
+    """
+    state, notes = _unwrap(read(pathlib.Path(file)), pathlib.Path(file))
+    body: Any = getattr(backbone, "body", backbone)
+    own = body.state_dict()
+    for prefix in ("", "features."):
+        found = {key: state[prefix + key] for key in own if prefix + key in state and not key.startswith("fpn.")}
+        if set(own) - set(found) <= {key for key in own if key.endswith("num_batches_tracked")} and all(
+            tensor.shape == own[key].shape for key, tensor in found.items()
+        ):
+            body.load_state_dict({**own, **found})
+            unused = len(state) - len(found)
+            return [*notes, f"took the weights of the backbone; the rest starts fresh ({unused} tensors are not used)"]
+    return []
+
+
 def read(file: pathlib.Path) -> Any:
     """What a file of weights holds, without running code from it."""
     if not file.is_file():
@@ -72,7 +100,8 @@ def fill(model: nn.Module, state: State, *, origin: str, new_classifier: bool = 
         model: Changed in place, and only if everything fits.
         state: Names and tensors.
         origin: What messages call the weights.
-        new_classifier: Keep the model's own classifier where the other is for another number of classes.
+        new_classifier: Keep the model's own classifier where the other is for another number of classes. Weights of a
+            classifier on the same encoder then fill the encoder of a segmentation network.
 
     Returns:
         What was done on the way.
@@ -81,6 +110,9 @@ def fill(model: nn.Module, state: State, *, origin: str, new_classifier: bool = 
         ModelError: They do not fit.
     """
     target = plain(model)
+    encoder = _encoder(target, state) if new_classifier else None
+    if encoder is not None:
+        return _fill_encoder(encoder, state, origin)
     own = target.state_dict()
     state, notes = _without_prefix(state, own)
     wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
@@ -99,6 +131,30 @@ def fill(model: nn.Module, state: State, *, origin: str, new_classifier: bool = 
     for note in notes:
         _log.info("%s: %s", origin, note)
     return notes
+
+
+def _encoder(model: nn.Module, state: State) -> nn.Module | None:
+    """The encoder of a model of encoder and decoder, where the weights are those of a classifier on that encoder."""
+    for name in ("encoder.model", "encoder", "backbone"):
+        part = model
+        for step in name.split("."):
+            part = getattr(part, step, None)  # type: ignore[assignment]
+        own = part.state_dict() if isinstance(part, nn.Module) else {}
+        if own and not any(f"{name}.{key}" in state for key in own):
+            fits = [key in state and state[key].shape == value.shape for key, value in own.items() if value.dim()]
+            if fits and all(fits):
+                return part
+    return None
+
+
+def _fill_encoder(encoder: nn.Module, state: State, origin: str) -> list[str]:
+    own = encoder.state_dict()
+    encoder.load_state_dict({**own, **{key: state[key] for key in own if key in state}})
+    left = sorted({key.partition(".")[0] for key in state if key not in own})
+    told = f"; {_few(left)} of it are left out" if left else ""
+    note = f"the encoder starts from {origin}{told}, the decoder from new weights"
+    _log.info("%s", note)
+    return [note]
 
 
 def _read_safetensors(file: pathlib.Path) -> State:

@@ -18,6 +18,7 @@ from tutelage.distiller import Distiller
 from tutelage.errors import RecipeError, UnknownName, close_names
 from tutelage.ledger import Batch
 from tutelage.models import find
+from tutelage.models import parse as parse_model
 from tutelage.path import Path
 from tutelage.tasks.base import Task
 from tutelage.teachers import Cached, Frozen, Teacher
@@ -126,8 +127,14 @@ def _check_columns(role: str, model: nn.Module, columns: Sequence[int], shape: t
     """Refuse columns that the model does not have, or that stand for two classes at once."""
     training = model.training
     preprocess: Any = model.preprocess
-    width = model.eval()(preprocess(torch.zeros(1, *shape))).shape[1]
+    output = model.eval()(preprocess(torch.zeros(1, *shape)))
     model.train(training)
+    if not isinstance(output, torch.Tensor):
+        raise RecipeError(
+            f"{role}: its classes cannot be put in another order, for it answers with boxes. Take a model with the "
+            "classes of the data, in their order."
+        )
+    width = output.shape[1]
     if len(set(columns)) < len(columns) or not all(0 <= column < width for column in columns):
         where = "student.classes" if role == "student" else f"teachers.{role}.classes"
         raise RecipeError(
@@ -188,7 +195,11 @@ def build_path(name: str, spec: Any, allow_import: Sequence[str]) -> Path:
         connector = {teacher: connect(parts) for teacher, parts in spec.connector.items() if parts}
     elif isinstance(spec.connector, list) and spec.connector:
         connector = connect(spec.connector)
-    loss = catalogue.made("losses", spec.loss.as_dict(), allow_import=allow_import, where=f"{where}.loss")
+    options = spec.loss.as_dict()
+    if isinstance(options.get("extractor"), str):  # a loss that looks through a third model
+        named = parse_model(options["extractor"])
+        options["extractor"] = find(named.source, weights=named.weights, allow_import=allow_import)
+    loss = catalogue.made("losses", options, allow_import=allow_import, where=f"{where}.loss")
     return Path(loss, student=spec.student, teacher=spec.teacher, teachers=spec.teachers, connector=connector)
 
 
@@ -282,8 +293,9 @@ class Company:
             )
 
     def release(self, pupil: nn.Module) -> nn.Module:
-        """The plain module: taps leave nothing behind."""
-        return pupil.eval()
+        """The plain module: taps leave nothing behind, and a pupil in another network's weights gets its own."""
+        alone: nn.Module = pupil.release() if hasattr(pupil, "release") else pupil  # type: ignore[operator]
+        return alone.eval()
 
 
 @contextlib.contextmanager
@@ -318,7 +330,7 @@ def build_loader(
     if clean or part != "train":
         return Loader(
             slice_,
-            batch_size=_at_once(slice_.shape),
+            batch_size=1 if slice_.ragged else _at_once(slice_.shape),
             seed=0,
             augment=None,
             shuffle=False,

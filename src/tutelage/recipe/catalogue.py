@@ -20,7 +20,7 @@ def names(folder: str) -> dict[str, str]:
 
     Example:
         >>> sorted(names("schemes"))
-        ['offline', 'paraphrased', 'reused_classifier', 'subclasses']
+        ['channel_split', 'offline', 'paraphrased', 'privileged', 'reused_classifier', 'subclasses']
         >>> names("weighting")["by_gradient"]
         'ByGradient'
     """

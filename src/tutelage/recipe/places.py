@@ -16,13 +16,25 @@ Taps = str | list[str]
 
 PLACES: dict[str, tuple[str, ...]] = {
     "answers": (
-        *("comparative", "dist", "dkd", "kl", "nkd", "one_vs_all", "soft_cross_entropy", "spherical", "transport"),
+        *(
+            "comparative",
+            "csd",
+            "dist",
+            "dkd",
+            "kl",
+            "l1",
+            "nkd",
+            "one_vs_all",
+            "soft_cross_entropy",
+            "spherical",
+            "transport",
+        ),
         "virtual_teacher",
     ),
     "vector": (*("cc", "correlation", "crd", "info_nce", "mse", "pad", "pkt", "rkd_angle", "rkd_distance", "srrl"),),
-    "deepest": ("cwd", "dpk", "factor", "ft", "mgd", "nst", "pairwise", "similarity", "vid"),
+    "deepest": ("cwd", "dpk", "factor", "ft", "ifvd", "mgd", "nst", "pairwise", "pisr", "similarity", "vid"),
     "branch": ("activation_boundary", "ofd"),
-    "stages": ("fsp", "hierarchical_context", "irg", "kdsvd", "reviewkd", "semckd"),
+    "stages": ("affinity", "channel_statistics", "fsp", "hierarchical_context", "irg", "kdsvd", "reviewkd", "semckd"),
     "each stage": ("attention",),
 }
 """Place -> its losses. *answers* are the outputs, *vector* is in front of both classifiers, *deepest* the last paired

@@ -145,6 +145,24 @@ def _tidy(value: Any) -> Any:
     return [_tidy(v) for v in value] if isinstance(value, list) else value
 
 
+def beside(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's content with a task's defaults where it says nothing.
+
+    Example:
+        >>> raw = {"data": "photos", "train": {"lr": 1}}
+        >>> beside(raw, {"data": {"batch_size": 16}, "train": {"lr": 2}, "paths": ["l1"]})
+        {'data': {'batch_size': 16, 'use': 'photos'}, 'train': {'lr': 1}, 'paths': ['l1']}
+    """
+    merged = dict(raw)
+    for key, default in defaults.items():
+        given = raw.get(key)
+        if given is None:
+            merged[key] = default
+        elif key in ("data", "train"):
+            merged[key] = {**default, **_part(given)}
+    return merged
+
+
 def parse(raw: Mapping[str, Any]) -> Recipe:
     """A recipe from plain data.
 

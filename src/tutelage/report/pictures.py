@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .read import Run
-from .units import share
+from .units import Metric, share
 
 LARGEST = 224
 """Pictures are scaled down to this many pixels on their longer side."""
 
 PANEL = "pictures/panel/"
 """What names of pictures of answers begin with."""
+
+SCORE = "pictures/score/"
+"""What names of the metric of such an answer begin with."""
 
 SMALL = 96
 """Pictures below this size are drawn with their pixels visible."""
@@ -59,6 +62,12 @@ def pictures(run: Run) -> list[Picture]:
     index = samples.get("index", samples.get("target"))
     assert index is not None
     drawn = {name.removeprefix(PANEL): images for name, images in samples.items() if name.startswith(PANEL)}
+    metric = Metric(run.metric)
+
+    def caption(name: str, number: int) -> str:
+        scores = samples.get(SCORE + name)
+        return Run.label(name) + ("" if scores is None else f" · {metric.value(float(scores[number]))}")
+
     return [
         Picture(
             source=_png(image),
@@ -66,7 +75,7 @@ def pictures(run: Run) -> list[Picture]:
             truth=_class(run, int(samples["target"][at])) if "target" in samples else "",
             index=int(index[at]),
             answers=tuple(_answers(run, at)),
-            panels=tuple((Run.label(name), _png(images[number])) for name, images in _in_order(drawn)),
+            panels=tuple((caption(name, number), _png(images[number])) for name, images in _in_order(drawn)),
         )
         for number, (image, at) in enumerate(
             zip(samples["pictures/image"], samples["pictures/position"].tolist(), strict=True)

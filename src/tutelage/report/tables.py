@@ -41,6 +41,8 @@ def models(run: Run) -> Table | None:
         "parameters": lambda m: count(m.get("params")),
         "MACs": lambda m: count(m.get("macs")),
         "latency (ms)": lambda m: number(m.get("latency_ms")),
+        "SSIM": lambda m: number(m.get("ssim")),
+        "bicubic": lambda m: metric.value(m.get("bicubic_psnr")),
         "NLL (nats)": lambda m: number(m.get("nll")),
         "ECE": lambda m: share(m.get("ece")),
         "agrees with student": lambda m: share(m.get("agreement")),

@@ -107,3 +107,16 @@ def asks_live(scheme: S) -> S:
     """
     scheme.asks_live = True  # type: ignore[attr-defined]
     return scheme
+
+
+def brings_teacher(scheme: S) -> S:
+    """Mark a scheme that makes its own teacher and paths, so that a recipe needs none.
+
+    Example:
+        >>> @brings_teacher
+        ... def alone(cast): ...
+        >>> alone.brings_teacher
+        True
+    """
+    scheme.brings_teacher = True  # type: ignore[attr-defined]
+    return scheme

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tutelage.data import Splits
 from tutelage.errors import DataError
 from tutelage.ledger import BASE, Batch, Outputs
+from tutelage.taps import Site
 from tutelage.verdict import Parts
 
 Kept = Mapping[str, Tensor]
@@ -30,9 +31,13 @@ class Task(abc.ABC):
         reader: Opens a data set: ``reader(source, *, seed, selection, ...) -> Splits``. Its keywords are the options
             that ``data:`` takes in a recipe.
         arguments: Given to every model that is built for this task, such as a scale; a recipe's own win.
+        defaults: What holds where a recipe says nothing, as a recipe has it: paths, weighting, ``train``, ``data``.
+        any_size: Whether an exported model takes pictures of any height and width.
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
         in_eval: Whether `base_loss` can be had from a model in eval mode.
         of_class: What ``per_class`` of `describe` holds.
+        answers: Taps at which a model gives its answer, beside its output ``""``: paths that read them are weighed
+            like those on the output.
     """
 
     name: str
@@ -42,9 +47,12 @@ class Task(abc.ABC):
     classes: tuple[str, ...] = ()
     reader: ClassVar[Callable[..., Splits]]
     arguments: Mapping[str, Any] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    any_size: ClassVar[bool] = False
     parts: Parts | None = None
     in_eval: ClassVar[bool] = True
     of_class: str = "accuracy"
+    answers: tuple[str, ...] = ()
 
     # -- data
 
@@ -89,6 +97,39 @@ class Task(abc.ABC):
     def base_loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
         """The task's own losses, ``{row: [B]}``; 0 where a sample is not labelled."""
 
+    def entry(self, model: nn.Module) -> nn.Module:
+        """The module that is given the picture as the network sees it: strides are counted from there."""
+        return model
+
+    def exported(self, model: nn.Module) -> nn.Module:
+        """The form of a model that is exported: one tensor from any number of pictures.
+
+        Raises:
+            ModelError: It has none.
+        """
+        return model
+
+    # -- paths
+
+    def usual_paths(self, models: Mapping[str, nn.Module]) -> list[str]:
+        """Short names of the paths where nobody chose any, for ``"student"`` and the teachers by name."""
+        return ["logits", "pooled"]
+
+    def wires(
+        self, short: str, models: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]
+    ) -> Mapping[str, Mapping[str, Any]] | None:
+        """What a short name, or a loss that is named alone, means for these models, where that is special to the task.
+
+        Args:
+            short: The name.
+            models: ``"student"`` and the teachers by name.
+            sites: Where each of them can be read.
+
+        Returns:
+            Paths by name, as they would stand in a recipe; empty where nothing pairs; None where it means the usual.
+        """
+        return None
+
     # -- how good
 
     @abc.abstractmethod
@@ -102,6 +143,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def keep(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """What is kept of the predictions of labelled samples: all that the methods below need, and no more."""
+
+    def keep_beside(self, prediction: Tensor, target: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        """The same for a task that also compares with the inputs; by default it does not."""
+        return self.keep(prediction, target)
 
     @abc.abstractmethod
     def score(self, kept: Kept) -> Tensor:
@@ -145,6 +190,10 @@ class Task(abc.ABC):
             pictures: The samples that are shown, uint8 ``[n, C, H, W]``.
             said: Of each model's answers to them, by model, the student first.
         """
+        return {}
+
+    def captions(self, said: Mapping[str, Kept]) -> Mapping[str, Tensor]:
+        """The main metric under a panel, ``[n]`` each, by what the panel shows."""
         return {}
 
     def agree(self, found: Tensor, expected: Tensor) -> float:

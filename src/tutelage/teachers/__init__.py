@@ -3,5 +3,6 @@
 from .base import Teacher
 from .cached import Cached
 from .frozen import Frozen
+from .peer import Peer
 
-__all__ = ["Cached", "Frozen", "Teacher"]
+__all__ = ["Cached", "Frozen", "Peer", "Teacher"]

@@ -1,0 +1,271 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tutelage.data import AugmentMasks, Loader, open_masks
+from tutelage.data.augment_masks import IGNORED
+from tutelage.errors import DataError
+from tutelage.tasks import guess
+
+NAMES = ["wall", "cat", "dog"]
+
+
+def picture(file, size=(12, 16), seed=0):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(values).save(file)
+
+
+def mask(file, values=(0, 1, 2), size=(12, 16), seed=0, mode="L"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    drawn = np.random.default_rng(seed).choice(np.array(values, dtype=np.uint8), size)
+    image = Image.fromarray(drawn)
+    if mode == "P":
+        image = image.convert("P")
+        image.putdata(drawn.flatten().tolist())
+    image.save(file)
+
+
+def world(root, counts=None, *, name="{:02}", **kinds):
+    for split, count in (counts or {"train": 6, "val": 3, "test": 4}).items():
+        for n in range(count):
+            picture(root / split / "images" / f"{name.format(n)}.png", seed=n)
+            mask(root / split / "masks" / f"{name.format(n)}.png", seed=n, **kinds)
+    return root
+
+
+def test_splits_of_pictures_and_masks_are_recognised_and_the_guess_is_told(tmp_path):
+    splits = open_masks(world(tmp_path / "pets"), class_names=NAMES)
+    assert splits.guess == (
+        "pets/: pictures and masks with train, val, test, 3 classes, 13 pictures (6 train + 3 selection + 4 test), "
+        "12x16 colour"
+    )
+    assert guess(tmp_path / "pets") == ("segmentation", "pets/ holds pictures and masks with train, val, test")
+    raw = splits.train.batch(torch.tensor([0, 1]))
+    assert (raw["inputs"].dtype, raw["target"].dtype) == (torch.uint8, torch.uint8)
+    written = np.array(Image.open(tmp_path / "pets" / "train" / "masks" / "01.png"))
+    assert torch.equal(raw["target"][1], torch.from_numpy(written))
+
+
+@pytest.mark.parametrize("layout", ["exchanged", "whole", "voc"])
+def test_other_layouts_hold_the_same_pairs(tmp_path, layout):
+    whole = world(tmp_path / "whole", {"train": 6})
+    root = tmp_path / layout
+    places = {"exchanged": ("images/train", "masks/train"), "whole": ("images", "masks")}
+    for number in range(6):
+        one, two = places.get(layout, ("JPEGImages", "SegmentationClass"))
+        picture(root / one / f"{number:02}.png", seed=number)
+        mask(root / two / f"{number:02}.png", seed=number, mode="P" if layout == "voc" else "L")
+    if layout == "voc":
+        lists = root / "ImageSets" / "Segmentation"
+        lists.mkdir(parents=True)
+        (lists / "train.txt").write_text("".join(f"{n:02}\n" for n in range(6)))
+    found, same = (open_masks(at, class_names=NAMES, selection=0.2, test=0.2).train for at in (root, whole))
+    assert torch.equal(found.targets(torch.arange(3)), same.targets(torch.arange(3)))
+    assert guess(root)[0] == "segmentation"
+
+
+def test_folders_of_classes_are_no_masks(tmp_path):
+    for name in ("cat", "dog"):
+        picture(tmp_path / "train" / name / "0.png")
+    assert guess(tmp_path) == ("classification", "")
+    with pytest.raises(DataError, match="expected pictures with masks"):
+        open_masks(tmp_path)
+
+
+def test_one_value_beyond_the_named_classes_is_taken_for_ignored_and_said(tmp_path):
+    splits = open_masks(world(tmp_path, values=(0, 1, 2, 3)), class_names=NAMES)
+    assert any("the value 3 is beyond the 3 classes" in note for note in splits.notes)
+    assert splits.train.targets(torch.arange(6)).unique().tolist() == [0, 1, 2, IGNORED]
+
+
+def test_without_names_the_values_are_the_classes_except_what_is_ignored(tmp_path):
+    world(tmp_path, values=(0, 1, 2, 255))
+    assert open_masks(tmp_path).classes == ("0", "1", "2")
+    less = open_masks(tmp_path, ignore_index=0)
+    assert less.classes == ("1", "2")
+    assert less.train.targets(torch.arange(6)).unique().tolist() == [0, 1, IGNORED]
+    (tmp_path / "classes.txt").write_text("wall\ncat\ndog\n")
+    assert open_masks(tmp_path).classes == tuple(NAMES)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_cannot_be_used_is_left_out_or_refused(tmp_path, in_memory):
+    world(tmp_path)
+    (tmp_path / "train" / "masks" / "01.png").unlink()
+    (tmp_path / "train" / "masks" / "02.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "images" / "03.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"found 2 of 13 without: .*train/images/01 \(no mask\).*02 \(mask:"):
+        open_masks(tmp_path, class_names=NAMES, max_bad=1, in_memory=in_memory)
+    splits = open_masks(tmp_path, class_names=NAMES, max_bad=2, in_memory=in_memory)
+    assert splits.train.index.tolist() == [0, 4, 5]
+    assert any("2 pictures without a readable mask are left out" in note for note in splits.notes)
+    assert torch.equal(
+        splits.train.targets(torch.tensor([1]))[0],
+        torch.from_numpy(np.array(Image.open(tmp_path / "train" / "masks" / "04.png"))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda at: mask(at / "02.png", size=(12, 15)), "found 1 that are not: the mask of train/images/02 is 12x15"),
+        (lambda at: mask(at / "02.png", values=(0, 7, 9)), "found 7, 9, the first in the mask of train/images/02"),
+        (lambda at: picture(at / "02.png"), "RGB pixels: a mask holds one number for each pixel"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused_by_name(tmp_path, change, message):
+    change(world(tmp_path) / "train" / "masks")
+    with pytest.raises(DataError, match=message):
+        open_masks(tmp_path, class_names=NAMES)
+
+
+def test_a_stated_ignore_index_allows_no_other_value_beyond_the_classes(tmp_path):
+    world(tmp_path, values=(0, 1, 2, 3))
+    with pytest.raises(DataError, match=r"0 to 2.*and 11, 255 for pixels without one; found 3"):
+        open_masks(tmp_path, class_names=NAMES, ignore_index=11)
+
+
+def test_a_test_split_without_masks_is_left_out_and_one_is_cut(tmp_path):
+    world(tmp_path, {"train": 8, "val": 3})
+    for number in range(4):
+        picture(tmp_path / "test" / "images" / f"{number}.png")
+    splits = open_masks(tmp_path, class_names=NAMES, test=0.25)
+    assert "the test split has no masks and is left out." in splits.notes
+    assert (len(splits.train), len(splits.selection), len(splits.test)) == (6, 3, 2)
+
+
+def test_a_picture_without_any_valid_pixel_counts_as_unlabelled(tmp_path):
+    world(tmp_path)
+    mask(tmp_path / "train" / "masks" / "02.png", values=(255,))
+    splits = open_masks(tmp_path, class_names=NAMES)
+    assert splits.train.labelled.tolist() == [True, True, False, True, True, True]
+    assert any("1 pictures have no pixel of any class" in note for note in splits.notes)
+
+
+def test_pictures_and_masks_are_scaled_and_cropped_alike(tmp_path):
+    for split in ("train", "val", "test"):
+        for number in range(4):
+            values = np.random.default_rng(number).integers(0, 3, (4, 6), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+            for folder, image in (("images", np.stack([values * 100] * 3, 2)), ("masks", values)):
+                (tmp_path / split / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(tmp_path / split / folder / f"{number}.png")
+    for in_memory in (True, False):
+        raw = open_masks(tmp_path, image_size=(16, 16), in_memory=in_memory).train.batch(torch.arange(4))
+        centres = (slice(None), slice(2, None, 4), slice(2, None, 4))  # away from the edges, where pictures blend
+        assert torch.equal((raw["inputs"][:, 0][centres] / 100).round().long(), raw["target"][centres].long())
+
+
+def test_frames_of_a_video_are_blocks_within_their_sequence(tmp_path):
+    for sequence, count in (("a_", 12), ("b_", 9)):
+        for n in range(count):
+            for folder, write in (("images", picture), ("masks", mask)):
+                write(tmp_path / "train" / folder / f"{sequence}{30 * n:05}.png", seed=n)
+    splits = open_masks(tmp_path, class_names=NAMES, test=0.1, frames=5)
+    both = torch.cat([splits.train.blocks, splits.selection.blocks, splits.test.blocks])
+    assert both.bincount().tolist() == [5, 5, 2, 5, 4]
+    guessed = open_masks(tmp_path, class_names=NAMES)
+    assert any("look like frames of 2 videos" in note for note in guessed.notes)
+    assert open_masks(tmp_path, class_names=NAMES, frames=0).train.blocks is None
+    assert open_masks(world(tmp_path / "still"), class_names=NAMES).train.blocks is None
+
+
+def test_other_masks_have_another_fingerprint(tmp_path):
+    world(tmp_path)
+    for in_memory in (True, False):
+        first = open_masks(tmp_path, class_names=NAMES, in_memory=in_memory).fingerprint
+        assert open_masks(tmp_path, class_names=NAMES, in_memory=in_memory).fingerprint == first
+    mask(tmp_path / "train" / "masks" / "02.png", seed=9)
+    assert open_masks(tmp_path, class_names=NAMES, in_memory=True).fingerprint != first
+
+
+def coded(samples=6):
+    """Pictures whose red channel says the class of the mask, in flat squares."""
+    masks = torch.randint(3, (samples, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    masks = masks.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return (60 + 60 * masks)[:, None].expand(-1, 3, -1, -1).contiguous(), masks
+
+
+def test_views_move_picture_and_mask_together():
+    pictures, masks = coded()
+    index, view = torch.arange(6), torch.tensor([0, 1, 2, 3, 4, -1])
+    seen, marks = AugmentMasks(flip=True, scale=2.0).pair(pictures, masks, index, view)
+    said = (seen[:, 0].float() / 60).round() - 1
+    inside = (marks != IGNORED) & (seen[:, 0] > 30)
+    assert (said == marks)[inside].float().mean() > 0.9  # pictures blend at the edges of squares
+    assert torch.equal(seen[5], pictures[5])
+    assert torch.equal(marks[5], masks[5])
+    assert not torch.equal(marks[:5], masks[:5])
+    assert (seen[:, 0][marks == IGNORED] < 200).all()
+
+
+def test_a_flip_alone_is_exact():
+    pictures, masks = coded()
+    seen, marks = AugmentMasks(flip=True).pair(pictures, masks, torch.arange(6), torch.arange(6))
+    flipped = [bool((a != b).any()) for a, b in zip(marks, masks, strict=True)]
+    assert 0 < sum(flipped) < 6
+    for n in range(6):
+        assert torch.equal(seen[n], pictures[n].flip(2) if flipped[n] else pictures[n])
+        assert torch.equal(marks[n], masks[n].flip(1) if flipped[n] else masks[n])
+
+
+def test_a_view_depends_on_index_and_view_alone(tmp_path):
+    train = open_masks(world(tmp_path), class_names=NAMES).train
+    augment = AugmentMasks.usual(train.shape)
+    loader = Loader(train, batch_size=3, seed=0, augment=augment)
+    raw = loader.batch(epoch=2, step=1)
+    for n, number in enumerate(raw["index"].tolist()):
+        one = train.batch(torch.tensor([number]), augment, raw["view"][n : n + 1])
+        assert torch.equal(one["inputs"][0], raw["inputs"][n])
+        assert torch.equal(one["target"][0], raw["target"][n])
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0.5}, {"brightness": -1}])
+def test_amounts_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="scale of 1 or more"):
+        AugmentMasks(**wrong)
+
+
+def pairs(samples=10, seed=0, classes=NAMES):
+    class Own(list):
+        pass
+
+    draws = torch.Generator().manual_seed(seed)
+    made = Own(
+        (torch.rand(3, 8, 8, generator=draws), torch.randint(-1, 3, (8, 8), generator=draws)) for _ in range(samples)
+    )
+    made.classes = classes
+    return made
+
+
+def test_pictures_of_a_data_set_are_scaled_with_their_masks_unless_they_are_floats():
+    own = [((60 + 60 * m)[None].expand(3, -1, -1).to(torch.uint8), m) for _, m in pairs()]
+    assert open_masks(own, image_size=4).train.batch(torch.arange(3))["target"].shape == (3, 4, 4)
+    assert open_masks(pairs(), image_size=4).train.batch(torch.arange(3))["target"].shape == (3, 8, 8)
+
+
+def test_a_data_set_of_pictures_and_masks_is_taken_as_it_is():
+    splits = open_masks({"train": pairs(10), "test": pairs(4, seed=1)}, selection=0.2)
+    assert (len(splits.train), len(splits.selection), len(splits.test)) == (8, 2, 4)
+    assert splits.classes == tuple(NAMES)
+    mask = pairs(4, seed=1)[2][1]
+    assert torch.equal(splits.test.targets(torch.tensor([2]))[0].long(), mask.where(mask >= 0, IGNORED))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 7, dtype=torch.long))), "at sample train 3"),
+        (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 8))), "whole numbers up to 255 at sample train 3"),
+        (lambda own: own.__setitem__(3, (own[3][0], torch.full((8, 8), 7))), "255 for pixels without one|is beyond"),
+        (lambda own: own.clear(), "found none"),
+    ],
+)
+def test_samples_that_are_no_such_pairs_are_refused_by_number(change, message):
+    own = pairs()
+    change(own)
+    if "beyond" in message:
+        own[4] = (own[4][0], torch.full((8, 8), 9))
+    with pytest.raises(DataError, match=message):
+        open_masks(own)
