@@ -126,7 +126,7 @@ def _is_hf(config: Mapping[str, Any]) -> bool:
 def _is_torchvision_dense(config: Mapping[str, Any]) -> bool:
     """Whether it answers with a record of maps."""
     name = config["origin"]["name"]
-    return config["origin"]["library"] == "torchvision" and name.startswith(("deeplabv3", "fcn_", "lraspp"))
+    return bool(config["origin"]["library"] == "torchvision") and name.startswith(("deeplabv3", "fcn_", "lraspp"))
 
 
 def _is_dense(config: Mapping[str, Any]) -> bool:
