@@ -316,6 +316,7 @@ def build_loader(
     """
     slice_ = getattr(splits, part)
     if clean or part != "train":
+        slice_ = slice_.whole()
         return Loader(
             slice_,
             batch_size=1 if slice_.ragged else _at_once(slice_.shape),
