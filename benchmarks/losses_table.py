@@ -45,6 +45,9 @@ SHORT = 5000
 SELECTION = 0.02
 """Share of the training set that is held out for selection where pictures are limited: validation costs time, too."""
 
+ELSEWHERE = ("ifvd", "l1", "affinity", "channel_statistics", "PISR", "CSD")
+"""Losses for other tasks than classification."""
+
 STORES = {"vector": ("vector",), "deepest": ("deepest", "branch"), "stages": ("stages",)}
 """Store -> the places whose taps it has beside the answers."""
 

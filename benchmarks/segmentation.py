@@ -7,14 +7,15 @@ smp/unet:tf_efficientnet_lite0 (5.2 M parameters), is trained once, into --teach
 
     tutelage train --model smp/unet:tf_efficientnet_lite0@SHARED/weights/imagenet_tf_efficientnet_lite0.safetensors \
       --data SHARED/data/camvid --set 'data.image_size=[96, 128]' --set data.batch_size=8 --set train.epochs=10 \
-      --set train.optimizer=adamw --set train.lr=0.001 --set 'data.class_names=[sky, building, …]' --out TEACHER
+      --set train.optimizer=adamw --set train.lr=0.001 --set 'data.class_names=[sky, …]' --out TEACHER
 
-The student, smp/linknet:mobilenetv3_small_050, has 0.38 M parameters and starts from nothing. Methods of one seed share
-initial weights, order and views. One line a run is appended to benchmarks/results/segmentation.jsonl; a run that stands
-there is not repeated, and one that was stopped goes on. `--table` prints the table and runs nothing. *bad* adds a teacher
-whose answers are those of the good one with the classes in another order, weighed by `auto`; in *bad_equal* both teachers
-are heard alike. *harm* adds a path, weighed by `auto`, that spreads the student's last features as those of a network far from
-it: `nst` between the first stage of the student and the last of the teacher.
+The student, smp/linknet:mobilenetv3_small_050, has 0.38 M parameters and starts from nothing. Methods of one seed
+share initial weights, order and views. One line a run is appended to benchmarks/results/segmentation.jsonl; a run
+that stands there is not repeated, one that was stopped goes on. `--table` prints the table and runs nothing.
+
+In *bad* a second teacher is heard whose answers are those of the good one with the classes in another order; in
+*harm* a path matches the student's first features to the teacher's last ones (`nst`). Both are weighed by `auto`; in
+*bad_equal* and *harm_equal* all teachers and paths count alike.
 """
 
 import argparse
@@ -156,7 +157,8 @@ def main() -> None:
     given = parser.parse_args()
     if not given.table:
         weights = SHARED / "weights" / "imagenet_tf_efficientnet_lite0.safetensors"
-        make_teacher(given.teacher, f"{BIG}@{weights}", given)
+        if set(given.methods) - {"plain"}:
+            make_teacher(given.teacher, f"{BIG}@{weights}", given)
         if "two" in given.methods:
             make_teacher(given.second, f"smp/deeplabv3plus:tf_efficientnet_lite0@{weights}", given)
         found = {(line["method"], line["seed"]) for line in lines(given)}

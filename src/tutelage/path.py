@@ -27,8 +27,8 @@ class Path(nn.Module):
 
     Args:
         loss: ``(student, teacher) -> [B]``. By keyword it may ask for ``index``, ``target``, ``inputs``, ``mask``
-            and ``element_weight`` (from `Batch.extras`), and ``head`` (the teacher's classifier). A module is cloned per
-            teacher.
+            and ``element_weight`` (from `Batch.extras`), and ``head`` (the teacher's classifier). A module is cloned
+            per teacher.
         student: The student's tap: a module's name, ``"name:input"``, or ``""`` for the output; or a list of taps.
         teacher: The teachers' tap or list of taps, or one for each teacher by name.
         teachers: Which teachers to hear; None for all.

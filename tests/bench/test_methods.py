@@ -66,7 +66,7 @@ def test_a_method_hears_the_teachers_it_names_alone():
 def test_controls_hear_nobody():
     plain, smooth = (read_method(name, TWO).recipe(TWO | {"paths": WIRED}) for name in ("plain", "label_smoothing"))
     assert (plain["teachers"], "paths" in plain) == ({}, False)
-    assert schema.parse(smooth).task.as_dict() == {"use": "classification", "label_smoothing": 0.1}
+    assert schema.parse(smooth).task.as_dict() == {"use": "auto", "label_smoothing": 0.1}
 
 
 def test_a_recipe_names_methods_of_its_own():

@@ -127,6 +127,15 @@ def test_a_stated_ignore_index_allows_no_other_value_beyond_the_classes(tmp_path
         open_masks(tmp_path, class_names=NAMES, ignore_index=11)
 
 
+def test_a_test_split_without_masks_is_left_out_and_one_is_cut(tmp_path):
+    world(tmp_path, {"train": 8, "val": 3})
+    for number in range(4):
+        picture(tmp_path / "test" / "images" / f"{number}.png")
+    splits = open_masks(tmp_path, class_names=NAMES, test=0.25)
+    assert "the test split has no masks and is left out." in splits.notes
+    assert (len(splits.train), len(splits.selection), len(splits.test)) == (6, 3, 2)
+
+
 def test_a_picture_without_any_valid_pixel_counts_as_unlabelled(tmp_path):
     world(tmp_path)
     mask(tmp_path / "train" / "masks" / "02.png", values=(255,))
@@ -216,3 +225,47 @@ def test_a_view_depends_on_index_and_view_alone(tmp_path):
 def test_amounts_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="scale of 1 or more"):
         AugmentMasks(**wrong)
+
+
+def pairs(samples=10, seed=0, classes=NAMES):
+    class Own(list):
+        pass
+
+    draws = torch.Generator().manual_seed(seed)
+    made = Own(
+        (torch.rand(3, 8, 8, generator=draws), torch.randint(-1, 3, (8, 8), generator=draws)) for _ in range(samples)
+    )
+    made.classes = classes
+    return made
+
+
+def test_pictures_of_a_data_set_are_scaled_with_their_masks_unless_they_are_floats():
+    own = [((60 + 60 * m)[None].expand(3, -1, -1).to(torch.uint8), m) for _, m in pairs()]
+    assert open_masks(own, image_size=4).train.batch(torch.arange(3))["target"].shape == (3, 4, 4)
+    assert open_masks(pairs(), image_size=4).train.batch(torch.arange(3))["target"].shape == (3, 8, 8)
+
+
+def test_a_data_set_of_pictures_and_masks_is_taken_as_it_is():
+    splits = open_masks({"train": pairs(10), "test": pairs(4, seed=1)}, selection=0.2)
+    assert (len(splits.train), len(splits.selection), len(splits.test)) == (8, 2, 4)
+    assert splits.classes == tuple(NAMES)
+    mask = pairs(4, seed=1)[2][1]
+    assert torch.equal(splits.test.targets(torch.tensor([2]))[0].long(), mask.where(mask >= 0, IGNORED))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 7, dtype=torch.long))), "at sample train 3"),
+        (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 8))), "whole numbers up to 255 at sample train 3"),
+        (lambda own: own.__setitem__(3, (own[3][0], torch.full((8, 8), 7))), "255 for pixels without one|is beyond"),
+        (lambda own: own.clear(), "found none"),
+    ],
+)
+def test_samples_that_are_no_such_pairs_are_refused_by_number(change, message):
+    own = pairs()
+    change(own)
+    if "beyond" in message:
+        own[4] = (own[4][0], torch.full((8, 8), 9))
+    with pytest.raises(DataError, match=message):
+        open_masks(own)

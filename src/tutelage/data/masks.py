@@ -18,6 +18,7 @@ from .augment_masks import IGNORED, AugmentMasks
 from .cut import cut
 from .encoded import Encoded, Shape, in_threads, open_encoded
 from .image_folder import SPLITS, SUFFIXES
+from .own import PARTS, picture_of, refuse_shape
 from .slices import UNLABELLED, Slice, Splits
 from .source import Source
 
@@ -96,7 +97,7 @@ class Masks:
 
 
 def open_masks(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Any,
     *,
     class_names: Sequence[str] | None = None,
     ignore_index: int | None = None,
@@ -115,7 +116,9 @@ def open_masks(
     """Open pictures with masks, whose values are numbers of classes.
 
     Args:
-        source: A folder in one of the `LAYOUTS`.
+        source: A folder in one of the `LAYOUTS`; or your own `Dataset` of (picture, mask), or a mapping with
+            ``"train"`` and, if there are any, ``"validation"`` and ``"test"``. A mask is a tensor, an array or a Pillow
+            image ``[H, W]`` of whole numbers; your own are read once, into memory.
         class_names: The classes, in the order of the masks' values; by default ``classes.txt`` in the folder (one a
             line), else as many as there are values.
         ignore_index: The value of pixels that belong to no class. By default 255, and, where the classes are named, a
@@ -139,6 +142,10 @@ def open_masks(
     Raises:
         DataError: The folder cannot be read or used; the message says what to do.
     """
+    sizes: dict[str, Any] = {"seed": seed, "selection": selection, "guard": guard, "test": test}
+    if not isinstance(source, str | os.PathLike):
+        own = _own(source, class_names, ignore_index, image_size)
+        return cut(own, limit=limit, labels=labels, **sizes)
     root = pathlib.Path(source)
     found = find_pairs(root)
     if found is None:
@@ -149,7 +156,7 @@ def open_masks(
     layout, pairs = found
     options = {"image_size": image_size, "in_memory": in_memory, "max_bad": max_bad}
     opened = _open(root, layout, pairs, class_names, ignore_index, frames, **options)
-    return cut(opened, seed=seed, selection=selection, guard=guard, test=test, limit=limit, labels=labels)
+    return cut(opened, limit=limit, labels=labels, **sizes)
 
 
 def find_pairs(root: pathlib.Path) -> tuple[str, dict[str, list[Pair]]] | None:
@@ -233,10 +240,13 @@ def _open(
 ) -> Source:
     if not pairs["train"]:
         raise DataError(f"expected pictures in the training set of {root}, found none.")
+    bare = [part for part, members in pairs.items() if part != "train" and not _any_mask({part: members})]
+    pairs = {part: members for part, members in pairs.items() if part not in bare}
     every = [pair for part in pairs.values() for pair in part]
     encoded = Encoded([pair.name for pair in every], [pair.picture for pair in every])
     opened = open_encoded(encoded, **options)
     shape, notes = opened.pictures.shape, [*opened.notes]
+    notes += [f"the {part} split has no masks and is left out." for part in bare]
     usable, seen, bad = _look(every, encoded, opened.readable)
     notes += _refuse_many(root, every, bad, options["max_bad"])
     classes, table, told = _classes(root, every, seen, class_names, ignore_index)
@@ -259,6 +269,64 @@ def _open(
         here = torch.arange(first, first + len(members))
         parts[part], first = whole.select(here[keep[here]]), first + len(here)
     return Source(f"{root.name}/", layout, parts, [*notes, *told, *said])
+
+
+def _own(
+    given: Any, class_names: Sequence[str] | None, ignore_index: int | None, image_size: int | tuple[int, int] | None
+) -> Source:
+    """A data set of (picture, mask) of the user's, or one for each split."""
+    sets = given if isinstance(given, Mapping) else {"train": given}
+    if unknown := [part for part in sets if part not in PARTS]:
+        raise DataError(f"expected the splits train, validation and test, found {unknown[0]!r}.")
+    if not len(sets.get("train", ())):
+        raise DataError("expected samples (picture, mask) in a 'train' data set, found none.")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    pictures: dict[str, list[Tensor]] = {}
+    masks: dict[str, list[Tensor]] = {}
+    every: list[Pair] = []
+    first: Shape | None = None
+    for part, dataset in sets.items():
+        for number in range(len(dataset)):
+            name, sample = f"{part} {number}", dataset[number]
+            whole, mask = picture_of(sample, number, None), _whole_numbers(sample[1], name)
+            if whole.shape[1:] != mask.shape:
+                raise DataError(
+                    f"expected masks of the size of their pictures, found {tuple(mask.shape)} beside a picture of "
+                    f"{tuple(whole.shape[1:])} at sample {name}. Make them alike; they are scaled together."
+                )
+            seen = picture_of(sample, number, size)  # floats keep their size
+            shape = (seen.shape[0], seen.shape[1], seen.shape[2])
+            first = shape if first is None else first
+            refuse_shape(seen, number, first)
+            pictures.setdefault(PARTS[part], []).append(seen)
+            masks.setdefault(PARTS[part], []).append(fit_mask(mask, shape))
+            every.append(Pair(name, pathlib.Path(), None))
+    read = [mask for part in masks.values() for mask in part]
+    seen_values = {number: mask.flatten().bincount().nonzero().flatten() for number, mask in enumerate(read)}
+    named = class_names or getattr(sets["train"], "classes", None)
+    classes, table, notes = _classes(pathlib.Path("your data set"), every, seen_values, named, ignore_index)
+    assert first is not None
+    parts = {}
+    for part, members in pictures.items():
+        held = table[torch.stack(masks[part]).long()]
+        labels = torch.where((held != IGNORED).flatten(1).any(dim=1), 0, UNLABELLED)
+        truth = Masks([None] * len(held), first, table, held)
+        parts[part] = Slice(torch.stack(members), labels, classes, truth=truth)
+    return Source(type(sets["train"]).__name__, "your own pictures with masks", parts, notes)
+
+
+def _whole_numbers(given: Any, name: str) -> Tensor:
+    """A mask of the user's as uint8 ``[h, w]``."""
+    if hasattr(given, "convert"):
+        given = torch.frombuffer(bytearray(given.tobytes()), dtype=torch.uint8).view(given.height, given.width)
+    mask = torch.as_tensor(given)
+    whole = mask.ndim == 2 and not mask.is_floating_point()
+    if not whole or (mask.numel() and not -1 <= int(mask.min()) <= int(mask.max()) <= 255):
+        raise DataError(
+            f"expected a mask [H, W] of whole numbers up to 255 at sample {name}, found {mask.dtype} "
+            f"{list(mask.shape)}. Convert it in your data set."
+        )
+    return mask.where(mask >= 0, IGNORED).to(torch.uint8)
 
 
 def _look(

@@ -14,7 +14,7 @@ from .encoded import HELD, Shape, fit, from_pil
 from .slices import Held, Pictures, Slice, refuse_not_finite
 from .source import Source
 
-_PARTS = {
+PARTS = {
     "train": "train",
     "selection": "selection",
     "validation": "selection",
@@ -35,7 +35,7 @@ class Asked:
 
     def __init__(self, dataset: Any, size: tuple[int, int] | None) -> None:
         self._dataset, self._size = dataset, size
-        first = _picture(dataset[0], 0, size)
+        first = picture_of(dataset[0], 0, size)
         self.shape: Shape = (first.shape[0], first.shape[1], first.shape[2])
 
     def __len__(self) -> int:
@@ -45,9 +45,9 @@ class Asked:
         """The pictures at these positions."""
         if not len(positions):
             return torch.empty(0, *self.shape, dtype=torch.uint8)
-        pictures = [_picture(self._dataset[number], number, self._size) for number in positions.tolist()]
+        pictures = [picture_of(self._dataset[number], number, self._size) for number in positions.tolist()]
         for number, picture in zip(positions.tolist(), pictures, strict=True):
-            _refuse_shape(picture, number, self.shape)
+            refuse_shape(picture, number, self.shape)
         stacked = torch.stack(pictures)
         if stacked.is_floating_point():
             refuse_not_finite(stacked)
@@ -92,14 +92,14 @@ def own(
     loaders = [part for part, dataset in given.items() if isinstance(dataset, DataLoader)]
     given = {part: dataset.dataset if isinstance(dataset, DataLoader) else dataset for part, dataset in given.items()}
     for part in given:
-        if part not in _PARTS:
+        if part not in PARTS:
             raise DataError(
-                f"expected the splits train, validation and test, found {part!r}. {close_names(part, _PARTS)}"
+                f"expected the splits train, validation and test, found {part!r}. {close_names(part, PARTS)}"
             )
     if "train" not in given:
         raise DataError(f"expected a 'train' data set, found {', '.join(map(repr, given)) or 'nothing'}.")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    read = {_PARTS[part]: _read(part, dataset, size, in_memory) for part, dataset in given.items()}
+    read = {PARTS[part]: _read(part, dataset, size, in_memory) for part, dataset in given.items()}
     classes = _classes(given, read["train"][1])
     parts = {part: Slice(pictures, labels, classes) for part, (pictures, labels) in read.items()}
     shape = parts["train"].shape
@@ -142,15 +142,15 @@ def _read(part: str, dataset: Any, size: tuple[int, int] | None, in_memory: bool
     labels = torch.empty(len(dataset), dtype=torch.int64)
     for number in range(len(dataset)):
         sample = dataset[number]
-        picture = _picture(sample, number, size)
-        _refuse_shape(picture, number, asked.shape)
+        picture = picture_of(sample, number, size)
+        refuse_shape(picture, number, asked.shape)
         labels[number] = _label(sample[1], number)
         if held:
             pictures[number] = picture
     return (Held(pictures) if held else asked), labels
 
 
-def _picture(sample: Any, number: int, size: tuple[int, int] | None) -> Tensor:
+def picture_of(sample: Any, number: int, size: tuple[int, int] | None) -> Tensor:
     """The picture of a sample, uint8 or float32 ``[C, H, W]``."""
     if not isinstance(sample, (tuple, list)) or len(sample) < 2:
         raise DataError(f"expected samples (picture, label), found {type(sample).__name__} at sample {number}.")
@@ -171,7 +171,8 @@ def _picture(sample: Any, number: int, size: tuple[int, int] | None) -> Tensor:
     return fit(picture, (len(picture), *size)) if size else picture
 
 
-def _refuse_shape(picture: Tensor, number: int, shape: Shape) -> None:
+def refuse_shape(picture: Tensor, number: int, shape: Shape) -> None:
+    """Raise a `DataError` where a picture has another shape than the first."""
     if picture.shape != shape:
         raise DataError(
             f"expected pictures of one shape, found {shape} at sample 0 and {tuple(picture.shape)} at sample "

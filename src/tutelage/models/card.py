@@ -126,12 +126,12 @@ def _is_hf(config: Mapping[str, Any]) -> bool:
 def _is_torchvision_dense(config: Mapping[str, Any]) -> bool:
     """Whether it answers with a record of maps."""
     name = config["origin"]["name"]
-    return bool(config["origin"]["library"] == "torchvision") and name.startswith(("deeplabv3", "fcn_", "lraspp"))
+    return bool(config["origin"]["library"] == "torchvision" and name.startswith(("deeplabv3", "fcn_", "lraspp")))
 
 
 def _is_dense(config: Mapping[str, Any]) -> bool:
     """Whether it answers with a map of logits."""
-    return config["origin"]["library"] == "smp" or _is_torchvision_dense(config)
+    return bool(config["origin"]["library"] == "smp" or _is_torchvision_dense(config))
 
 
 def _package(library: str) -> str:
