@@ -328,6 +328,7 @@ def build_loader(
         size = min(128, spec.batch_size, len(slice_))
         return Loader(slice_, batch_size=size, seed=seed, augment=None, rank=rank, world=world)
     if clean or part != "train":
+        slice_ = slice_.whole()
         return Loader(
             slice_,
             batch_size=1 if slice_.ragged else _at_once(slice_.shape),
