@@ -14,7 +14,6 @@ from tutelage.tasks import Classification
 
 from .prepare import open_model, say
 
-
 CLASSLESS = ("sr/",)
 """Models that have no classes."""
 
@@ -27,8 +26,8 @@ def inspect(
     Args:
         model: A model's string or module.
         input: Shape of a picture, ``CxHxW``; if None, that of a run folder's own pictures, else 3x32x32.
-        classes: How many classes to build the model for; if None, as many as a run folder's model has, else 10; none for
-            those of super-resolution.
+        classes: How many classes to build the model for; if None, as many as a run folder's model has, else 10 (nets
+            of super-resolution have none).
         allow_import: Packages from which models may be imported.
 
     Returns:
