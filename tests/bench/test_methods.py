@@ -22,11 +22,17 @@ WIRED = {
         ("dist", {"paths": ["dist"]}),
         ("CRD", {"paths": ["CRD"]}),
         ("features", {"paths": ["features"]}),
-        ("equal", {"weighting": {"use": "auto", "share": "equal"}}),
+        ("equal", {"weighting": {"use": "auto", "share": "equal", "guard": False}}),
         ("kl+attention/adaptive", {"paths": ["kl", "attention"], "weighting": {"use": "adaptive"}}),
         ("adaptive+trust", {"weighting": {"scale": {"use": "adaptive"}, "gates": [{"use": "trust"}]}}),
-        ("trust", {"weighting": {"scale": {"use": "auto", "share": "whole"}, "gates": [{"use": "trust"}]}}),
-        ("warmup", {"weighting": {"scale": {"use": "auto", "share": "trust"}, "gates": [{"use": "warmup"}]}}),
+        (
+            "trust",
+            {"weighting": {"scale": {"use": "auto", "share": "whole", "guard": False}, "gates": [{"use": "trust"}]}},
+        ),
+        (
+            "warmup",
+            {"weighting": {"scale": {"use": "auto", "share": "trust", "guard": False}, "gates": [{"use": "warmup"}]}},
+        ),
     ],
 )
 def test_a_name_stands_for_paths_and_a_weighting(name, changes):
@@ -66,7 +72,7 @@ def test_a_method_hears_the_teachers_it_names_alone():
 def test_controls_hear_nobody():
     plain, smooth = (read_method(name, TWO).recipe(TWO | {"paths": WIRED}) for name in ("plain", "label_smoothing"))
     assert (plain["teachers"], "paths" in plain) == ({}, False)
-    assert schema.parse(smooth).task.as_dict() == {"use": "classification", "label_smoothing": 0.1}
+    assert schema.parse(smooth).task.as_dict() == {"use": "auto", "label_smoothing": 0.1}
 
 
 def test_a_recipe_names_methods_of_its_own():

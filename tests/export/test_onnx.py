@@ -106,7 +106,7 @@ def test_known_networks_say_the_same_alone_and_in_a_batch(name, tmp_path):
 def test_a_graph_that_disagrees_with_the_model_is_not_written(tmp_path, monkeypatch):
     """The graph is traced from another net, as if the exporter had a defect."""
     trace, other = module.Standalone.trace, module.Standalone(small())
-    monkeypatch.setattr(module.Standalone, "trace", lambda self, pictures: trace(other, pictures))
+    monkeypatch.setattr(module.Standalone, "trace", lambda self, pictures, **options: trace(other, pictures, **options))
     with pytest.raises(ModelError, match="found a difference of"):
         to_onnx(small(), tmp_path, input_shape=(3, 32, 32), sample_inputs=PICTURES)
     assert not list(tmp_path.iterdir())

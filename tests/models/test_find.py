@@ -243,10 +243,10 @@ def test_a_torchvision_model_too_deep_for_small_pictures_enlarges_them():
     assert see(model, 3, 8, 8).shape == (2, 5)
 
 
-def test_only_classifiers_of_torchvision_are_known():
+def test_networks_of_torchvision_for_no_task_of_ours_are_not_known():
     pytest.importorskip("torchvision")
-    with pytest.raises(UnknownName, match="close: resnet50"):
-        find("torchvision/fcn_resnet50")
+    with pytest.raises(UnknownName, match="there is no model 'torchvision/swin3d_t'.*close: .*swin_t"):
+        find("torchvision/swin3d_t")
 
 
 # --- find: transformers

@@ -84,7 +84,7 @@ def compare(
 def left_out(
     found: Found,
     whole: str,
-    parts: Sequence[tuple[str, str, str]],
+    without: Sequence[tuple[str, str, str]],
     *,
     higher_is_better: bool = True,
     **judging: Any,
@@ -94,7 +94,7 @@ def left_out(
     Args:
         found: The finished runs.
         whole: The whole method.
-        parts: ``teacher`` or ``path``, its name, and the method without it.
+        without: ``teacher`` or ``path``, its name, and the method without it.
         higher_is_better: Whether a larger score is better.
         judging: More for `verdict.judge`.
 
@@ -104,7 +104,7 @@ def left_out(
     """
     words = {"better": "helps", "worse": "harms"}
     rows = []
-    for kind, name, method in parts:
+    for kind, name, method in without:
         told = compare(found, whole, method, higher_is_better=higher_is_better, **judging)
         if told is not None:
             word = words.get(told["verdict"], told["verdict"])

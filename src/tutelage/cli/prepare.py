@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ class Prepared:
             task=self.task,
             networks=self.teachers,
             example=self.example,
-            samples=int(self.splits.train.index.max()) + 1,
+            samples=int(torch.cat([self.splits.train.index, self.splits.guard.index]).max()) + 1,
             labelled=bool(self.splits.train.labelled.any()),
             shape=self.splits.train.shape,
             seed=seed,
@@ -124,7 +124,13 @@ class Prepared:
             allow_import=self.allow_import,
             records=self.records,
             fingerprints=self.fingerprints,
+            held_out=self.held_out(seed) if len(self.splits.guard) else None,
         )
+
+    def held_out(self, seed: int) -> Callable[[int], Batch]:
+        """The batches of the guard's slice, by number."""
+        loader = self.loader("guard", seed)
+        return lambda number: self.task.unpack(loader.batch(*divmod(number, len(loader))))
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -212,6 +218,8 @@ def prepare(
     recipe = _filled(raw, chosen(schema.parse(raw), live), allow_import)
     _check_names(recipe, allow_import)
     check_accelerator(recipe.train.accelerator)
+    if recipe.data.guard is None and not recipe.teachers:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"guard": 0.0})})
     splits = build_data(recipe, live, allow_import)
     say(splits.guess)
     for note in splits.notes:

@@ -28,6 +28,11 @@ class Metrics(pl.Callback):
         """One line every few steps; after an epoch, one with the weights by class, too."""
         if pl_module.step % len(pl_module.loader) == 0:
             self._write_by_class(trainer, pl_module)
+        if trainer.is_global_zero:
+            for text in pl_module.news():
+                self.journal.say(f"  {text}")
+                line = {"kind": "note", "stage": pl_module.stage.name, "seed": self.seed, "step": pl_module.step}
+                self.journal.write({**line, "text": text})
         if pl_module.step % self.every and pl_module.step % len(pl_module.loader):
             return
         steps, line = pl_module.tally.steps, pl_module.tally.read()

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -219,6 +219,7 @@ class Company:
         live: Objects given from Python.
         allow_import: Packages from which parts may come.
         records: Answers on disk, of teachers that need not be asked.
+        held_out: Gives batches of the guard's slice by number; None without one.
         fingerprints: Of teachers, data, augmentation and views, which are compared with those of the records.
     """
 
@@ -234,6 +235,7 @@ class Company:
     allow_import: Sequence[str] = ()
     records: Mapping[str, Record] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    held_out: Callable[[int], Batch] | None = None
 
     def model(self, role: str) -> nn.Module:
         """A fresh model of a role; the same seed gives the same weights."""
@@ -286,6 +288,7 @@ class Company:
                 samples=self.samples,
                 labelled=self.labelled,
                 fingerprints=self.fingerprints,
+                held_out=self.held_out,
                 compile=self.recipe.train.compile,
             )
 
@@ -321,7 +324,11 @@ def build_loader(
     full batches of labelled ones, for as many steps. A `clean` loader gives the training slice as the others are given.
     """
     slice_ = getattr(splits, part)
+    if part == "guard" and not clean:
+        size = min(128, spec.batch_size, len(slice_))
+        return Loader(slice_, batch_size=size, seed=seed, augment=None, rank=rank, world=world)
     if clean or part != "train":
+        slice_ = slice_.whole()
         return Loader(
             slice_,
             batch_size=1 if slice_.ragged else _at_once(slice_.shape),

@@ -34,6 +34,7 @@ class Task(abc.ABC):
         defaults: What holds where a recipe says nothing, as a recipe has it: paths, weighting, ``train``, ``data``.
         any_size: Whether an exported model takes pictures of any height and width.
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
+        in_eval: Whether `base_loss` can be had from a model in eval mode.
         of_class: What ``per_class`` of `describe` holds.
         answers: Taps at which a model gives its answer, beside its output ``""``: paths that read them are weighed
             like those on the output.
@@ -49,6 +50,7 @@ class Task(abc.ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     any_size: ClassVar[bool] = False
     parts: Parts | None = None
+    in_eval: ClassVar[bool] = True
     of_class: str = "accuracy"
     answers: tuple[str, ...] = ()
 
@@ -214,6 +216,7 @@ def read(raw: Any) -> dict[str, Any]:
     """The fields of a `Batch` from what a loader gives; pictures stored as uint8 become floats in [0, 1].
 
     Without an index, samples are numbered within the batch, which no loss or cache that remembers samples can use.
+    Whatever else a mapping holds goes into `Batch.extras`.
 
     Raises:
         DataError: It is neither a mapping nor a pair.
@@ -229,4 +232,5 @@ def read(raw: Any) -> dict[str, Any]:
     view = raw.get("view", torch.zeros_like(index))
     known = torch.ones(len(target), dtype=torch.bool, device=target.device)
     labelled = raw.get("labelled", target >= 0 if target.ndim == 1 else known)
-    return {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
+    fields = {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
+    return {**fields, "extras": {name: column for name, column in raw.items() if name not in fields}}
