@@ -5,7 +5,8 @@ from torch.testing import assert_close
 
 from tutelage import Distiller, Frozen, Path
 from tutelage.data.boxes import pad
-from tutelage.errors import DataError, RecipeError
+from tutelage.errors import DataError, ModelError, RecipeError
+from tutelage.export.standalone import Standalone
 from tutelage.losses import FGD, anchor_classes
 from tutelage.models.candidates import Candidates
 from tutelage.models.detectors import HEADS, detections, levels
@@ -115,6 +116,18 @@ def test_the_candidates_of_an_exported_graph_are_what_the_network_chooses_from(f
         count = int((few[:, 4] >= 0).sum())
         assert_close(scores[kept][:count], few[:count, 5], atol=1e-4, rtol=0)
         assert_close(boxes[kept][:count], few[:count, :4], atol=1e-2, rtol=0)
+
+
+def test_candidates_are_traced_for_any_number_of_pictures():
+    network, pictures = Candidates(net("retinanet").eval()), torch.rand(3, 3, 64, 64)
+    program = Standalone(network).trace(pictures[:2]).module()
+    with torch.no_grad():
+        assert_close(program(pictures), network(pictures))
+
+
+def test_two_stages_are_not_exported():
+    with pytest.raises(ModelError, match="expected a detector of one stage"):
+        Detection(2).exported(net("fasterrcnn"))
 
 
 def test_targets_of_other_tasks_and_models_in_eval_mode_are_refused():

@@ -56,7 +56,8 @@ class Candidates(nn.Module):
             boxes = net.box_coder.decode(codes, anchors)
             scores = (said["cls_logits"].sigmoid() * said["bbox_ctrness"].sigmoid()).sqrt()
         else:
-            each = net.box_coder.decode_single(codes.reshape(-1, 4), anchors.repeat(len(codes), 1))
+            # len() would fix the graph to one number of pictures.
+            each = net.box_coder.decode_single(codes.reshape(-1, 4), anchors.expand_as(codes).reshape(-1, 4))
             boxes = each.reshape(codes.shape)
             logits = said["cls_logits"]
             scores = logits.softmax(2) if self.family == "ssd" else logits.sigmoid()
