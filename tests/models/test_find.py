@@ -245,7 +245,7 @@ def test_a_torchvision_model_too_deep_for_small_pictures_enlarges_them():
 
 def test_networks_of_torchvision_for_no_task_of_ours_are_not_known():
     pytest.importorskip("torchvision")
-    with pytest.raises(UnknownName, match="there is no model 'torchvision/swin3d_t'.*close: .*swin_t"):
+    with pytest.raises(UnknownName, match=r"there is no model 'torchvision/swin3d_t'.*close: .*swin_t"):
         find("torchvision/swin3d_t")
 
 
