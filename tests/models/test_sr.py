@@ -110,5 +110,5 @@ def test_sizes_that_make_no_net_are_refused(name, arguments, told):
 
 
 def test_a_classifier_is_not_to_be_had_here():
-    with pytest.raises(ModelError, match="enlarges pictures"):
-        find("sr/edsr", num_classes=10)
+    with pytest.raises(ModelError, match=r"expected logits.*found \[1, 3, 16, 16\]"):
+        find("sr/edsr", num_classes=10, input_size=(8, 8))

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from tutelage.errors import ModelError, UnknownName, close_names
+from tutelage.errors import UnknownName, close_names
 from tutelage.models.preprocess import Preprocess
 
 from .. import sr
@@ -18,10 +18,8 @@ def names() -> list[str]:
 
 
 def offer(name: str, wish: Wish) -> Offer:
-    """Any size of pictures; the sizes of the net are arguments."""
+    """Any size of pictures, and no classes; the sizes of the net are arguments."""
     _check(name)
-    if wish.num_classes is not None:
-        raise ModelError(f"sr/{name} enlarges pictures; for {wish.num_classes} classes take another model.")
     return Offer(name, {"in_channels": wish.in_channels, **wish.arguments}, Preprocess.identity(wish.in_channels))
 
 
