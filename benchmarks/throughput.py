@@ -208,7 +208,13 @@ def over(above: list[float], *below: list[float]) -> list[float]:
 
 
 def cached(given: argparse.Namespace) -> None:
-    """A step with one and three cached teachers beside a plain step of the same engine."""
+    """A step with three cached teachers beside a plain step of the same engine, with and without the guard.
+
+    A block is as long as the guard waits between two of its looks, so that each block holds one.
+    """
+    from tutelage.weighting import Guard
+
+    given = argparse.Namespace(**{**vars(given), "steps": Guard().every})
     store, three = str(given.store / "three"), [teacher(net) for net in NETS]
     fill(store, three)
     kl = ["paths=[logits]"]
@@ -217,11 +223,13 @@ def cached(given: argparse.Namespace) -> None:
             "plain": (plain, ([],)),
             "default": (engine, (store, three, [])),
             "kl": (engine, (store, three, kl)),
+            "unguarded": (engine, (store, three, ["weighting={use: auto, guard: false}"])),
         },
         given,
     )
     report("cached, KL + pooled, 3 teachers / plain", over(found["default"], found["plain"]), 1.10, given)
     report("cached, KL only, 3 teachers / plain", over(found["kl"], found["plain"]), 1.05, given)
+    report("the default / the same without its guard", over(found["default"], found["unguarded"]), 1.05, given)
 
 
 def live(given: argparse.Namespace) -> None:
@@ -263,7 +271,12 @@ def compiled_loop(pace: Pace) -> None:
 
 def linear(given: argparse.Namespace) -> None:
     """KL with one, three and eight cached teachers beside a plain step; and the time to fill a store."""
-    eight = [*(teacher(net) for net in (*NETS, "resnet20")), *(f"r{k}=cifar/resnet8" for k in range(4))]
+    from tutelage.models import find, save
+
+    for k in range(4):  # kept: weights drawn anew would be other teachers in each process
+        told: dict[str, Any] = {"card": "first weights", "classes": [str(c) for c in range(10)], "input_size": (32, 32)}
+        save(find("cifar/resnet8", num_classes=10, seed=k), given.store / f"r{k}", **told)
+    eight = [*(teacher(net) for net in (*NETS, "resnet20")), *(f"r{k}={given.store}/r{k}" for k in range(4))]
     store, kl = str(given.store / "eight"), ["paths=[logits]"]
     fill(store, eight)
     things: dict[str, Thing] = {"plain": (plain, ([],))}

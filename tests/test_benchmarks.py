@@ -1,31 +1,34 @@
 """Benchmarks cover what there is."""
 
-import importlib
 import pathlib
-import sys
 
 import pytest
 
 from tutelage import losses
-from tutelage.recipe import catalogue
+from tutelage.bench import read_method
+from tutelage.recipe import catalogue, schema
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 
-
-@pytest.fixture
-def table(monkeypatch):
-    """The script of the table of losses, as a module."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module("losses_table")
-    for name in ("losses_table", "cifar10"):
-        sys.modules.pop(name, None)
+OTHER_TASKS = {
+    *("affinity", "channel_statistics", "csd", "l1", "pisr"),
+    *("anchor_boxes", "anchor_classes", "fgd", "ifvd", "imitation"),
+}
+"""Losses of super-resolution, detection and segmentation, which have benchmarks of their own."""
 
 
-def test_every_loss_has_a_row_in_the_table(table):
-    assert set(losses.__all__) - set(table.METHODS) == set(table.ELSEWHERE)
+@pytest.fixture(scope="module")
+def table():
+    """The recipe of the table of losses."""
+    return schema.read(FOLDER / "losses.yaml")
 
 
-def test_every_row_names_a_loss_with_options_it_has(table):
-    for method in table.METHODS.values():
-        if method.place is not None:
-            catalogue.made("losses", method.loss)
+def test_every_loss_for_classes_has_a_row_in_the_table(table):
+    assert {name.lower() for name in losses.__all__} - set(table["methods"]) == OTHER_TASKS
+
+
+def test_every_row_names_losses_with_options_they_have(table):
+    for name in table["methods"]:
+        recipe = schema.parse(read_method(name, table).recipe(table))
+        for path in recipe.paths.values() if isinstance(recipe.paths, dict) else ():
+            catalogue.made("losses", path.loss.as_dict())

@@ -246,3 +246,19 @@ def test_teachers_of_other_shapes_are_heard_one_by_one():
     for k, name in enumerate(made.teachers, start=1):
         said = step.lesson.teachers[name]["body"]
         assert_close(step.ledger.losses[k], mse(step.lesson.adapted[f"body/{name}"], said))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_student_is_read_also_after_one_of_its_class_was_compiled_without_taps():
+    def net():
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def one(paths):
+        torch.manual_seed(0)
+        teachers = {"big": Frozen(net())} if paths else {}
+        whole = Distiller(net(), teachers=teachers, paths=paths, task=Classification(3), compile=True)
+        return whole.train()(batch())
+
+    one({})
+    step = one({"deep": Path(mse, student="1", teacher="1")})
+    assert step.lesson.student["1"].shape == (5, 4)

@@ -1,10 +1,12 @@
 """Distiller: a student with its teachers, paths, weighting and task. A batch goes in, a `Step` comes out."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import RecipeError
 from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step
@@ -34,6 +36,8 @@ class Distiller(nn.Module):
             Needed only where such a part was built without sizes.
         samples: Size of the training set, one more than the largest index; for losses that remember each sample.
         labelled: Whether any training sample has a label; weightings that need one are refused otherwise.
+        held_out: Gives the batch of a number, 0 or more, of labelled samples that are not trained on, for weightings
+            that look at such; None: there are none.
         fingerprints: Of data, preprocessing and views; cached teachers compare them.
         compile: Train the student through `torch.compile`. Evaluation, and what is shipped, is the student as it is.
 
@@ -65,16 +69,21 @@ class Distiller(nn.Module):
         example: Batch | None = None,
         samples: int | None = None,
         labelled: bool = True,
+        held_out: Callable[[int], Batch] | None = None,
         fingerprints: Mapping[str, str] | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
         self.student = student
+        if compile:
+            # What was compiled for another model of the same class would be taken for this one, without our taps.
+            torch.compiler.reset()
         # In the instance's dict: the student would be its own submodule twice.
         self.__dict__["trained"] = torch.compile(student, dynamic=False) if compile else student
         self.teachers = nn.ModuleDict(teachers)
         self.paths = nn.ModuleDict(paths)
         self.task = task
+        self.held_out = held_out
         self.weighting = Auto() if weighting is None else weighting
         self.rows = self._rows()
         if compile and self.weighting.taps():
@@ -89,9 +98,14 @@ class Distiller(nn.Module):
             classes=task.classes,
             student=student,
             reads={name: path.student_tap for name, path in paths.items()},
-            responses=frozenset(name for name, path in paths.items() if path.student_tap == ""),
+            hears={
+                name: {row.teacher: path.teacher_tap(row.teacher) for row in path.rows(name, teachers) if row.teacher}
+                for name, path in paths.items()
+            },
+            responses=frozenset(name for name, path in paths.items() if path.student_tap in ("", *task.answers)),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             labelled=labelled,
+            held_out=held_out is not None,
             fingerprints=fingerprints or {},
         )
         self._taps = Taps(student, self.spec.taps[STUDENT], owner=STUDENT)
@@ -116,6 +130,15 @@ class Distiller(nn.Module):
             peers: What every pupil said, by name; the student's own under `me`.
             me: This student's name among them.
         """
+        ledger, lesson = self._ledger(batch, peers, me)
+        weights = self.weighting(ledger, lesson)
+        # A row that is switched off must not reach the student even where its loss is not finite.
+        worth = torch.where(weights == 0, 0.0, weights * ledger.losses)
+        loss = worth.sum(dim=0).mean() + self.weighting.penalty()
+        return Step(loss, ledger, weights.detach(), lesson)
+
+    def _ledger(self, batch: Batch, peers: Mapping[str, Outputs], me: str = STUDENT) -> tuple[Ledger, Lesson]:
+        """What everybody says, and what each path and teacher thinks of it."""
         student = peers[me]
         teachers = {name: teacher(batch, peers) for name, teacher in self.teachers.items()}
         base = self.task.base_loss(student, batch)
@@ -126,12 +149,7 @@ class Distiller(nn.Module):
                 adapted[Row(name, teacher).name] = seen
         losses = [loss.float() for loss in losses]
         ledger = Ledger(self.rows, torch.stack(losses), tuple(losses))
-        lesson = Lesson(batch, student, teachers, adapted)
-        weights = self.weighting(ledger, lesson)
-        # A row that is switched off must not reach the student even where its loss is not finite.
-        worth = torch.where(weights == 0, 0.0, weights * ledger.losses)
-        loss = worth.sum(dim=0).mean() + self.weighting.penalty()
-        return Step(loss, ledger, weights.detach(), lesson)
+        return ledger, Lesson(batch, student, teachers, adapted)
 
     def forward(self, batch: Batch) -> Step:
         """One step alone: attend, then learn."""
@@ -142,16 +160,37 @@ class Distiller(nn.Module):
         for path in self._all_paths():
             path.commit()
         self.weighting.after_step(self.measure)
+        if self.held_out is not None and (number := self.weighting.asks()) is not None:
+            device = next(self.student.parameters()).device
+            self.weighting.hears(*self._look(self.held_out(number).each(lambda x: x.to(device))))
+
+    @torch.enable_grad()
+    def _look(self, batch: Batch) -> tuple[Ledger, Lesson]:
+        """The ledger of held-out samples, with gradient; in eval mode where the task's loss can be had so."""
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        self.student.train(not self.task.in_eval)
+        try:
+            with _statistics_kept(self):
+                return self._ledger(batch, {STUDENT: self.attend(batch)})
+        finally:
+            for module, training in modes.items():
+                module.training = training
 
     @torch.no_grad()
     def measure(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Ledger:
-        """The raw ledger of a batch, outside training; with other student parameters if given."""
+        """The raw ledger of a batch, outside training; with other student parameters if given.
+
+        Batch norms go by this batch where they train, and their statistics stay what they were.
+        """
         if params is None:
-            return self.forward(batch).ledger
+            with _statistics_kept(self):
+                return self.forward(batch).ledger
         kept = {name: value.detach().clone() for name, value in self.student.named_parameters()}
         try:
             self.student.load_state_dict(dict(params), strict=False)
-            return self.forward(batch).ledger
+            with _statistics_kept(self):
+                return self.forward(batch).ledger
         finally:
             self.student.load_state_dict(kept, strict=False)
 
@@ -189,3 +228,16 @@ class Distiller(nn.Module):
             module.training = training
         outputs |= {name: teacher(batch, outputs) for name, teacher in self.teachers.items()}
         return {model: {tap: tuple(x.shape[1:]) for tap, x in said.items()} for model, said in outputs.items()}
+
+
+@contextlib.contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Batch norms that train give what they would, and do not move their running statistics."""
+    norms = [x for x in model.modules() if isinstance(x, _BatchNorm) and x.training and x.track_running_stats]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

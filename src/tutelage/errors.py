@@ -71,7 +71,10 @@ class Interrupted(TutelageError):
 
 
 _TRAIN = "lightning torchmetrics pydantic yaml typer rich torchvision pyarrow sklearn scipy PIL plotly jinja2"
-_EXTRAS = {**dict.fromkeys(_TRAIN.split(), "train"), "timm": "vision", "transformers": "vision", "torchjd": "gradient"}
+_EXTRAS = {
+    **dict.fromkeys(_TRAIN.split(), "train"),
+    **{"timm": "vision", "transformers": "vision", "faster_coco_eval": "detection", "torchjd": "gradient"},
+}
 
 
 def missing_extra(error: ImportError) -> MissingExtra | None:

@@ -194,9 +194,11 @@ class Spec:
         heads: Teacher name -> its classifier, from the vector before it to the logits.
         student: The model that is trained; its parameters are for rules over gradients.
         reads: Path name -> where it reads the student.
-        responses: Paths whose student tap is the model's own output.
+        hears: Path name -> where it reads each of its teachers, by name.
+        responses: Paths whose student tap is the model's own output, or one at which it answers.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
         labelled: Whether any training sample has a label.
+        held_out: Whether samples are held out of training for weightings to look at.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -208,9 +210,11 @@ class Spec:
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     student: nn.Module | None = None
     reads: Mapping[str, Tap] = field(default_factory=dict)
+    hears: Mapping[str, Mapping[str, Tap]] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
     labelled: bool = True
+    held_out: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: Tap) -> Shape | tuple[Shape, ...] | None:

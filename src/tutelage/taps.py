@@ -224,12 +224,13 @@ class Site:
         return self.shape[0 if self.kind == "map" else -1]
 
 
-def survey(model: nn.Module, run: Callable[[], Any]) -> dict[str, Site]:
+def survey(model: nn.Module, run: Callable[[], Any], *, entry: nn.Module | None = None) -> dict[str, Site]:
     """Every place of a model that gives a tensor, from one forward in eval mode and without gradient.
 
     Args:
         model: Any module; it is left in the modes it was found in.
         run: Calls the model, once.
+        entry: The module whose input is the picture, where that is not the model: strides are counted from there.
 
     Returns:
         Tap name -> `Site`, in the order in which the modules finished (a module that ran several times: its
@@ -271,7 +272,7 @@ def survey(model: nn.Module, run: Callable[[], Any]) -> dict[str, Site]:
             note(f"{last}{INPUT if tensor.ndim == 2 else POOLED}", pooled(module, tensor))
 
     handles = [watch(name, module) for name, module in model.named_modules() if name]
-    handles.append(model.register_forward_pre_hook(receive, with_kwargs=True))
+    handles.append((entry or model).register_forward_pre_hook(receive, with_kwargs=True))
     if last := classifier(model):
         handles.append(model.get_submodule(last).register_forward_pre_hook(before, with_kwargs=True))
     modes = [(module, module.training) for module in model.modules()]

@@ -22,11 +22,17 @@ WIRED = {
         ("dist", {"paths": ["dist"]}),
         ("CRD", {"paths": ["CRD"]}),
         ("features", {"paths": ["features"]}),
-        ("equal", {"weighting": {"use": "auto", "share": "equal"}}),
+        ("equal", {"weighting": {"use": "auto", "share": "equal", "guard": False}}),
         ("kl+attention/adaptive", {"paths": ["kl", "attention"], "weighting": {"use": "adaptive"}}),
         ("adaptive+trust", {"weighting": {"scale": {"use": "adaptive"}, "gates": [{"use": "trust"}]}}),
-        ("trust", {"weighting": {"scale": {"use": "auto", "share": "whole"}, "gates": [{"use": "trust"}]}}),
-        ("warmup", {"weighting": {"scale": {"use": "auto", "share": "trust"}, "gates": [{"use": "warmup"}]}}),
+        (
+            "trust",
+            {"weighting": {"scale": {"use": "auto", "share": "whole", "guard": False}, "gates": [{"use": "trust"}]}},
+        ),
+        (
+            "warmup",
+            {"weighting": {"scale": {"use": "auto", "share": "trust", "guard": False}, "gates": [{"use": "warmup"}]}},
+        ),
     ],
 )
 def test_a_name_stands_for_paths_and_a_weighting(name, changes):

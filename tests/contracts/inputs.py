@@ -70,6 +70,13 @@ def classifier():
         return torch.nn.Linear(5, 4)
 
 
+BOXES = {
+    "target": torch.tensor([[4.0, 4, 20, 12, 1], [0, 0, 0, 0, -1]]).repeat(B, 1, 1)
+    + torch.tensor([1.0, 1, 1, 1, 0]) * 2,
+    "inputs": torch.zeros(B, 3, 32, 32),
+}
+
+
 def csd_without_order():
     """CSD with negatives from the whole batch, and an extractor that is nowhere flat."""
     with torch.random.fork_rng():
@@ -108,6 +115,10 @@ LOSSES = {
     "PAD": LossRow(build=lambda: losses.PAD(student=(5,), teacher=(5,))),
     "correlation": TWO_WIDTHS,
     "cwd": LossRow((3, 4, 4), (3, 4, 4)),
+    "imitation": LossRow((5, 4, 4), (5, 4, 4), BOXES),
+    "FGD": replace(learned("FGD", PYRAMID), teacher=PYRAMID.teacher, extras=BOXES),
+    "anchor_classes": LossRow((6, 4), (6, 4)),
+    "anchor_boxes": LossRow((6, 4), ((6, 4), (6, 3))),
     "dkd": LABELLED,
     "nkd": LABELLED,
     "ifvd": replace(MAPS, extras={"target": torch.arange(96).reshape(6, 4, 4) % 5}),

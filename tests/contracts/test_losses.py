@@ -25,6 +25,7 @@ HELPERS = {
     *(
         "alias",
         "batchwise",
+        "cells",
         "gram",
         "labels",
         "learned",

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tutelage.errors import RecipeError, UnknownName
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.weighting import Weighting
 
-NEEDED = {"ByGradient": {"rule": "mgda"}, "Warmup": {"steps": 3}}  # arguments without a default
+NEEDED = {"ByGradient": {"rule": "mgda"}, "Route": {"by": "who"}, "Warmup": {"steps": 3}}  # arguments without a default
 WEIGHS_THE_TASK = {
     "ByGradient",
     "GLS",
@@ -20,7 +21,7 @@ WEIGHS_THE_TASK = {
     "IMTL",
     "Uncertainty",
 }  # and says so
-PER_SAMPLE = {"Auto", "Entropy", "Trust"}
+PER_SAMPLE = {"Auto", "Entropy", "Learned", "Meta", "Reliability", "Route", "Trust"}
 MAY_BE_NEGATIVE = {"IMTL": "equal projections on all gradients can take a negative share of one of them"}
 NAMES = [name for name in weighting.__all__ if name != "Weighting"]
 ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b"), ("deep", "a"), ("deep", "b")])
@@ -28,6 +29,7 @@ ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b")
 
 CLASSES = 5
 SPEC = Spec(
+    held_out=True,
     call=None,
     taps={},
     classes=tuple("vwxyz"),
@@ -46,12 +48,14 @@ def build(name: str, rows: tuple[Row, ...] = ROWS) -> Weighting:
 
 def meet(rows: tuple[Row, ...] = ROWS, samples: int = 4) -> tuple[Ledger, Lesson]:
     index = torch.arange(samples)
+    teachers = dict.fromkeys(row.teacher for row in rows if row.teacher) or [None]
     batch = Batch(
         inputs=torch.rand(samples, 3, 2, 2),
         target=torch.randint(CLASSES, (samples,)),
         index=index,
         view=torch.zeros_like(index),
         labelled=torch.ones(samples, dtype=torch.bool),
+        extras={"who": list(itertools.islice(itertools.cycle(teachers), samples))},
     )
     said = {row.teacher: {"": torch.randn(samples, CLASSES)} for row in rows if row.teacher}
     adapted = {row.name: torch.randn(samples, 6, 2, 2, requires_grad=True) for row in rows if row.teacher}
@@ -63,7 +67,8 @@ def meet(rows: tuple[Row, ...] = ROWS, samples: int = 4) -> tuple[Ledger, Lesson
 
 def shuffled(ledger: Ledger, lesson: Lesson, order: torch.Tensor) -> tuple[Ledger, Lesson]:
     old = lesson.batch
-    batch = Batch(old.inputs[order], old.target[order], old.index[order], old.view[order], old.labelled[order])
+    extras = {name: [column[b] for b in order.tolist()] for name, column in old.extras.items()}
+    batch = Batch(old.inputs[order], old.target[order], old.index[order], old.view[order], old.labelled[order], extras)
     said = {name: {tap: x[order] for tap, x in taps.items()} for name, taps in lesson.teachers.items()}
     student = {tap: x[order] for tap, x in lesson.student.items()}
     adapted = {name: x[order] for name, x in lesson.adapted.items()}

@@ -92,6 +92,8 @@ def test_each_patch_of_a_picture_is_a_sample_of_its_own(flat):
     whole = opened(flat[0], patches=1)
     assert len(splits.train) == 5 * len(whole.train)
     assert splits.train.index.unique().shape == splits.train.index.shape
+    assert splits.train.whole().index.tolist() == (5 * whole.train.index).tolist()
+    assert len(splits.test.whole()) == len(splits.test)
     view = torch.zeros(5, dtype=torch.int64)
     batch = splits.train.batch(torch.arange(5), Patches(), view)
     assert batch["target"].flatten(1).unique(dim=0).shape[0] > 1

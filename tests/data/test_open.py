@@ -68,8 +68,20 @@ def test_labels_are_hidden_in_training_only():
 
 def test_a_guard_is_cut_when_asked_for():
     splits = open_data("digits", guard=0.1)
-    assert len(splits.guard) == 144
+    assert len(splits.guard) == 129
     assert not set(splits.guard.index.tolist()) & set(splits.train.index.tolist())
+
+
+def test_a_guard_is_cut_from_the_labelled_samples_that_are_kept():
+    splits = open_data("digits", guard=None, limit=1200, labels=900)
+    assert (len(splits.train), len(splits.guard)) == (1155, 45)
+    assert splits.guard.labelled.all()
+    assert int(splits.train.labelled.sum()) == 855
+
+
+def test_too_few_labels_make_no_guard():
+    assert len(open_data("digits", guard=None, labels=600).guard) == 0
+    assert len(open_data("digits", guard=None, labels=0).guard) == 0
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float", "pillow", "numpy", "label tensor"])

@@ -38,7 +38,12 @@ def test_samples_without_a_label_are_left_out():
 
 def test_nothing_is_kept_where_samples_weigh_alike_or_there_are_too_many_classes():
     auto = Auto()
-    auto.bind(ROWS, SimpleNamespace(responses={"logits"}, heads={}, batchwise=frozenset(), classes=(), labelled=True))
+    auto.bind(
+        ROWS,
+        SimpleNamespace(
+            responses={"logits"}, heads={}, batchwise=frozenset(), classes=(), labelled=True, held_out=False
+        ),
+    )
     cases = (Adaptive(), 10, False), (Product(Adaptive(), [Trust()]), 10, True), (auto, 10, True)
     for weighting, classes, expected in (*cases, (Trust(), MOST + 1, False), (Trust(), 0, False)):
         assert ByClass(weighting, classes).kept is expected

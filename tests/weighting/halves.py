@@ -28,6 +28,9 @@ OPTIONS = {
         {"rule": "gradvac"},
         {"rule": "mgda", "exact": False},
     ],
+    "Guard": [{"every": 1, "memory": 2, "doubt": 0.0}],
+    "Learned": [{}, {"at": "1", "init": 0.1, "decay": 0.01}],
+    "Route": [{"to": {"0": "a", "1": ["b"]}}],
     "Warmup": [{"steps": 3}],
 }
 """Weighting -> the options it is tried with, where it needs some or has several ways."""
@@ -64,12 +67,21 @@ def trained(build, rank, world):
     rule = build()
     rule = weighting.Product((), [rule]) if rule.kind == "gate" else rule
     first = task.unpack(next(batches(task)))
-    distiller = Distiller(student, teachers=teachers, paths=paths, task=task, weighting=rule, example=first)
+    share = SIZE // world
+    mine = slice(rank * share, (rank + 1) * share)
+
+    def held_out(number):
+        generator = torch.Generator().manual_seed(number)
+        pictures = torch.rand(SIZE, 3, 2, 2, generator=generator)
+        return task.unpack((pictures[mine], torch.randint(3, (SIZE,), generator=generator)[mine]))
+
+    distiller = Distiller(
+        student, teachers=teachers, paths=paths, task=task, weighting=rule, example=first, held_out=held_out
+    )
     whole = DistributedDataParallel(distiller) if world > 1 else distiller
     optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
-    seen, share = [], SIZE // world
+    seen = []
     for pictures, labels in batches(task):
-        mine = slice(rank * share, (rank + 1) * share)
         batch = task.unpack((pictures[mine], labels[mine]))
         step = whole(batch)
         optimizer.zero_grad()

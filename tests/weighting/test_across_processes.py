@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 
-REFUSED: dict[str, str] = {}
+REFUSED = {"Meta": "RecipeError: Meta: expected one process; found several"}
 """Weighting that several processes cannot share -> the words with which it is refused at build."""
 INEXACT = {"ByGradient rule=mgda exact=False": "the mean of the processes' inner products is not that of their mean"}
 """What agrees between the processes, but not with one that sees all -> why."""

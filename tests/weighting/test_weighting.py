@@ -236,6 +236,24 @@ def test_calibration_stays_within_its_limit():
     assert_close(rule(ledger(1, 1e-3, 1e3, 1e9), lesson())[1:, 0], torch.tensor([4.0, 0.25, 1e-4]))
 
 
+def test_teachers_of_a_joint_path_share_the_scale_of_their_mean():
+    rows = (Row("base"), *(Row(path, t) for path in ("logits", "deep") for t in "ab"))
+    rule = bound(Calibrate(joint=["logits"]), rows)
+    assert_close(rule(ledger(2, 3, 5, 3, 5, rows=rows), lesson())[1:, 0], torch.tensor([0.5, 0.5, 2 / 3, 0.4]))
+
+
+def test_a_teacher_of_a_joint_path_that_said_nothing_yet_has_the_scale_of_the_others():
+    rows = (Row("base"), Row("logits", "a"), Row("logits", "b"))
+    assert_close(
+        bound(Calibrate(joint=["logits"]), rows)(ledger(2, 4, 0, rows=rows), lesson())[1:, 0], torch.full((2,), 0.5)
+    )
+
+
+def test_a_joint_path_that_does_not_exist_is_refused():
+    with pytest.raises(UnknownName, match="joint: no path 'logit'"):
+        bound(Calibrate(joint=["logit"]))
+
+
 def test_several_task_rows_count_together():
     rows = (Row("base"), Row("boxes"), Row("logits", "a"))
     rule = bound(Calibrate(), rows)
@@ -303,6 +321,7 @@ def test_learned_scales_stay_within_their_bound_and_come_back(rule, learned):
         lambda: Warmup(3, start=2.0),
         lambda: Trust(temperature=0),
         lambda: Trust(on="taps"),
+        lambda: Trust(shares="half"),
     ],
 )
 def test_options_out_of_range_are_refused(wrong):
@@ -350,6 +369,22 @@ def test_the_worst_of_three_teachers_is_left_out_for_each_sample():
     worse["a"][0, 1] = worse["b"][1, 2] = worse["c"][2, 0] = 20.0
     weights = bound(Trust(), THREE)(ledger(1, 1, 1, 1, rows=THREE), lesson(teachers=worse))
     assert_close(weights[1:], (1 - torch.eye(3)) / 2, rtol=0, atol=1e-4)
+
+
+def test_the_likelihood_shares_a_path_in_proportion_to_what_each_gives_to_the_label():
+    said = {t: torch.randn(5, 3) for t in "abc"}
+    target = torch.tensor([0, 2, 1, 1, 0])
+    book = ledger(1, 1, 1, 1, rows=THREE, samples=5)
+    weights = bound(Trust(shares="likelihood"), THREE)(book, lesson(target, teachers=said))
+    given = torch.stack([said[t].softmax(1)[torch.arange(5), target] for t in "abc"])
+    assert_close(weights[1:], given / given.sum(dim=0))
+
+
+def test_two_bad_teachers_of_three_are_left_out_by_likelihood_alone():
+    wrong = {"a": RIGHT, "b": RIGHT.roll(1, 0), "c": RIGHT.roll(1, 0)}
+    book = ledger(1, 1, 1, 1, rows=THREE)
+    assert (bound(Trust(shares="likelihood"), THREE)(book, lesson(teachers=wrong))[1] > 0.99).all()
+    assert (bound(Trust(), THREE)(book, lesson(teachers=wrong))[1] < 0.51).all()
 
 
 def test_a_higher_temperature_makes_shares_more_equal():
@@ -562,7 +597,7 @@ def test_teachers_of_the_default_share_equally_or_each_has_the_whole():
     for share in ("equal", "whole"):
         rule = bound(Auto(share=share), rows, responses=frozenset({"logits"}))
         weights[share] = rule(book, lesson()).mean(dim=1)
-    assert_close(weights["equal"], torch.tensor([1.0, 4.0, 1.0]))  # 4 * 2 / 1 and 4 * 2 / 4, shared by two
+    assert_close(weights["equal"], torch.tensor([1.0, 1.6, 1.6]))  # 4 * 2 / 2.5, shared by two
     assert_close(weights["whole"][1:], 2 * weights["equal"][1:])
     with pytest.raises(InputError, match="'half'"):
         Auto(share="half")

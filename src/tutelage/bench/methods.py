@@ -17,8 +17,8 @@ ALONE: dict[str, dict[str, Any]] = {PLAIN: {}, "label_smoothing": {"task.label_s
 ALIASES = {"kd": "kl"}
 """Other names for paths."""
 
-EQUAL: dict[str, Any] = {"use": "auto", "share": "equal"}
-OPEN = ("warmup",)
+EQUAL: dict[str, Any] = {"use": "auto", "share": "equal", "guard": False}
+OPEN = ("guard", "warmup")
 """Gates that do not share a path among its teachers: the default's trust does that beside them."""
 
 FREE = ("teachers", "paths", "weighting", "scheme", "task", "train.weighting_lr")
@@ -194,7 +194,10 @@ def _weighting(name: str, text: str) -> dict[str, Any]:
     if _kind(rule) == "gate":
         gates.insert(0, rule)
         share = "trust" if set(map(str.lower, gates)) <= set(OPEN) else "whole"
-        return {"scale": {"use": "auto", "share": share}, "gates": [{"use": gate.lower()} for gate in gates]}
+        return {
+            "scale": {"use": "auto", "share": share, "guard": False},
+            "gates": [{"use": gate.lower()} for gate in gates],
+        }
     scale = EQUAL if rule == "equal" else {"use": rule.lower()}
     return {"scale": dict(scale), "gates": [{"use": gate.lower()} for gate in gates]} if gates else dict(scale)
 

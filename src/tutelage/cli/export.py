@@ -58,7 +58,7 @@ def export(
     network = find(str(folder), allow_import=allow_import)
     out = run / "export" if model == "student" else run / "export" / model
     parity = FORMATS[format](
-        network,
+        network if task is None else task.exported(network),
         out,
         input_shape=(pictures.shape[1], pictures.shape[2], pictures.shape[3]),
         classes=config["classes"],

@@ -14,6 +14,9 @@ from tutelage.tasks import Classification
 
 from .prepare import open_model, say
 
+CLASSLESS = ("sr/",)
+"""Models that have no classes."""
+
 
 def inspect(
     model: Any, *, input: str | None = None, classes: int | None = None, allow_import: Sequence[str] = ()
@@ -23,7 +26,8 @@ def inspect(
     Args:
         model: A model's string or module.
         input: Shape of a picture, ``CxHxW``; if None, that of a run folder's own pictures, else 3x32x32.
-        classes: How many classes to build the model for; if None, as many as a run folder's model has, else 10.
+        classes: How many classes to build the model for; if None, as many as a run folder's model has, else 10 (nets
+            of super-resolution have none).
         allow_import: Packages from which models may be imported.
 
     Returns:
@@ -36,10 +40,12 @@ def inspect(
     if own is not None:
         input = input or "x".join(map(str, (own["in_channels"], *own["input_size"])))
         classes = classes or own["num_classes"]
-    input, classes = input or "3x32x32", classes or 10
+    input = input or "3x32x32"
+    if classes is None and not str(model).startswith(CLASSLESS):
+        classes = 10
     shape = parse_shape(input)
     network = open_model(model, shape=shape, classes=classes, allow_import=allow_import, task=None)
-    task = Classification(classes)
+    task = Classification(classes or 0)
     batch = task.unpack((torch.zeros(2, *shape), torch.zeros(2, dtype=torch.long)))
     sites = survey(network, lambda: task.call(network, batch))
     say(f"{parameters(network):,} parameters, {macs(network, shape):,} multiply-adds for one picture of {input}")

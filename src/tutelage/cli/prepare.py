@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ class Prepared:
             task=self.task,
             networks=self.teachers,
             example=self.example,
-            samples=int(self.splits.train.index.max()) + 1,
+            samples=int(torch.cat([self.splits.train.index, self.splits.guard.index]).max()) + 1,
             labelled=bool(self.splits.train.labelled.any()),
             shape=self.splits.train.shape,
             seed=seed,
@@ -124,7 +124,13 @@ class Prepared:
             allow_import=self.allow_import,
             records=self.records,
             fingerprints=self.fingerprints,
+            held_out=self.held_out(seed) if len(self.splits.guard) else None,
         )
+
+    def held_out(self, seed: int) -> Callable[[int], Batch]:
+        """The batches of the guard's slice, by number."""
+        loader = self.loader("guard", seed)
+        return lambda number: self.task.unpack(loader.batch(*divmod(number, len(loader))))
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -212,6 +218,8 @@ def prepare(
     recipe = _filled(raw, chosen(schema.parse(raw), live), allow_import)
     _check_names(recipe, allow_import)
     check_accelerator(recipe.train.accelerator)
+    if recipe.data.guard is None and not recipe.teachers:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"guard": 0.0})})
     splits = build_data(recipe, live, allow_import)
     say(splits.guess)
     for note in splits.notes:
@@ -231,7 +239,7 @@ def prepare(
     for role, network in {"student": student, **teachers}.items():
         _say_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(example)))
+    recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(example))
 
     def selection() -> Any:
         return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
@@ -273,7 +281,7 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
     task = build_task(recipe, splits, allow_import)
     student = build_model("student", recipe.student, splits.train.shape, task, live, allow_import, recipe.train.seed)
     teachers = {name: first.teachers[name] for name in recipe.teachers}
-    recipe, pairing = resolve(recipe, survey_all({"student": student, **teachers}, task, _two(first.example)))
+    recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(first.example))
     examined = {name: first.examined[name] for name in teachers}
     changes: dict[str, Any] = {
         "recipe": recipe,
@@ -283,6 +291,16 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
         "pairing": pairing,
     }
     return _rehearsed(dataclasses.replace(first, **changes))
+
+
+def _paired(
+    recipe: Recipe, task: Task, models: Mapping[str, nn.Module], example: Batch
+) -> tuple[Recipe, list[dict[str, Any]]]:
+    """The recipe with all paths written out, the task's usual ones where it names none, and the table of pairs."""
+    if "paths" not in recipe.model_fields_set:
+        recipe = recipe.model_copy(update={"paths": task.usual_paths(models)})
+    sites = survey_all(models, task, example)
+    return resolve(recipe, sites, lambda short: task.wires(short, models, sites))
 
 
 def _rehearsed(prepared: Prepared) -> Prepared:

@@ -90,7 +90,7 @@ def cut(
     *,
     seed: int = 0,
     selection: float = 0.1,
-    guard: float = 0.0,
+    guard: float | None = 0.0,
     test: float = 0.2,
     limit: int | float | None = None,
     labels: int | float | None = None,
@@ -101,7 +101,8 @@ def cut(
         found: The data set.
         seed: Another seed cuts other slices.
         selection: Share of the training set held out for selection, if the source brings no validation split.
-        guard: Share of the training set held out for the guard.
+        guard: Share of the labelled training samples, of those that are kept, held out for the guard; None: 2%, at
+            least 128 and at most 5%, and none at all where that makes fewer than 32.
         test: Share of everything held out as test, if the source brings no test split.
         limit: Training samples to keep, each class in proportion; a number, or a share if a float.
         labels: Training samples that keep their truth, each class in proportion; the others lose theirs.
@@ -112,8 +113,8 @@ def cut(
     Raises:
         DataError: A share is none, or there are too few samples.
     """
-    shares = {"test": test, "selection": selection, "guard": guard}
-    for name, share in shares.items():
+    shares = {"test": test, "selection": selection}
+    for name, share in {**shares, "guard": guard or 0.0}.items():
         if not 0 <= share < 1:
             raise DataError(f"expected {name} to be a share of the samples in [0, 1), found {share}.")
     parts, notes = _hold_out(found, seed, shares)
@@ -128,13 +129,27 @@ def cut(
         train = train.unlabel((~keep).nonzero().flatten())
         kept = int(train.labelled.sum())
         notes.append(f"labels: {kept:,} of {len(train):,} training samples keep their label.")
+    parts["guard"], train = _guard(train, guard, seed)
+    parts["train"] = train
     guess = f"{found.name}: {found.layout}, {_size(parts)}"
     three = (parts["selection"], parts["guard"], parts["test"])
     return Splits(train, *three, train.classes, guess, notes, found.facts)
 
 
+def _guard(train: Slice, share: float | None, seed: int) -> tuple[Slice, Slice]:
+    """The guard's slice, of labelled samples, and what is left to train on."""
+    known = train.labelled.nonzero().flatten()
+    amount = min(max(128, len(known) // 50), len(known) // 20) if share is None else share
+    if share is None and (amount < 32 or int(torch.unique(train.labels[known], return_counts=True)[1].min()) < 2):
+        amount = 0
+    drawn, _ = stratified(train.labels[known], amount, _names(train), seed=seed, what="guard")
+    held = torch.zeros(len(train), dtype=torch.bool)
+    held[known[drawn]] = True
+    return train.select(held.nonzero().flatten()), train.select((~held).nonzero().flatten())
+
+
 def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[dict[str, Slice], list[str]]:
-    """All four parts, those the source does not bring cut from the training set, and the notes."""
+    """Training, selection and test; what the source does not bring is cut from the training set; and the notes."""
     parts, notes = dict(found.parts), list(found.notes)
     train = parts["train"]
     absent = set() if train.mapped else set(range(len(train.classes))) - set(train.labels.tolist())
@@ -146,12 +161,12 @@ def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[di
             notes.append(f"the {name} split has no labels and is left out.")
             del parts[name]
     training = len(train)
-    for name in ("test", "selection", "guard"):
+    for name in ("test", "selection"):
         if name not in parts:
             share = shares[name] * training / len(train)
             drawn, left = stratified(train.labels, share, _names(train), seed=seed, what=name)
             parts[name], train = train.select(drawn), train.select(left)
-            if name != "guard" and len(drawn):
+            if len(drawn):
                 notes.append(f"no {name} split found: {len(drawn):,} samples were cut from the training set.")
         training = len(train) if name == "test" else training
     return {**parts, "train": train}, notes

@@ -26,6 +26,8 @@ CHECKED = 100_000
 """Up to this many pictures that are not held are decoded once at opening; of more only headers are read."""
 
 Shape = tuple[int, int, int]
+Bring = Callable[[Tensor, Shape], Tensor]
+"""How a picture uint8 ``[1 or 3, h, w]`` is brought to a shape: `fit` or `inside`."""
 _Answer = TypeVar("_Answer")
 
 
@@ -71,12 +73,13 @@ class Decoded:
     Args:
         encoded: Where they come from.
         shape: Channels, height and width they are brought to.
+        bring: How they are brought to it.
     """
 
     in_memory = False
 
-    def __init__(self, encoded: Encoded, shape: Shape) -> None:
-        self._encoded, self.shape = encoded, shape
+    def __init__(self, encoded: Encoded, shape: Shape, bring: "Bring | None" = None) -> None:
+        self._encoded, self.shape, self._bring = encoded, shape, bring or fit
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -86,7 +89,7 @@ class Decoded:
         pictures = torch.empty(len(positions), *self.shape, dtype=torch.uint8)
         for row, number in enumerate(positions.tolist()):
             try:
-                pictures[row] = fit(self._encoded.read(number), self.shape)
+                pictures[row] = self._bring(self._encoded.read(number), self.shape)
             except Exception as error:
                 name = self._encoded.names[number]
                 raise DataError(
@@ -123,6 +126,7 @@ def open_encoded(
     image_size: int | tuple[int, int] | None,
     in_memory: bool | None,
     max_bad: int | float,
+    bring: Bring | None = None,
 ) -> Opened:
     """Check the pictures, choose a shape, and decode them where memory allows.
 
@@ -132,6 +136,7 @@ def open_encoded(
             if the median of the shorter sides is below 100, else 224.
         in_memory: Whether to hold them decoded; by default if that takes less than `HELD` bytes.
         max_bad: How many may be unreadable: a number, or a share if a float.
+        bring: How a picture is brought to the shape; by default `fit`.
 
     Returns:
         The pictures, and which of them can be read.
@@ -146,22 +151,23 @@ def open_encoded(
     shapes, bad = in_threads(encoded.header, some)
     first = next(iter(shapes.values()), None)
     if image_size is None and first and set(shapes.values()) == {first} and _held(first, len(encoded), in_memory):
-        pictures, bad, other = _decode(encoded, first, exact=True)
+        pictures, bad, other = _decode(encoded, first, fit, exact=True)
         if not other:
             return _opened(Held(pictures), encoded, bad, max_bad, [])
 
     shapes, bad = in_threads(encoded.header, range(len(encoded)))
     _refuse(encoded, bad, max_bad)
+    bring = bring or fit
     shape, notes = _choose(shapes, image_size)
     good = [number for number in range(len(encoded)) if number not in bad]
     if _held(shape, len(encoded), in_memory):
-        pictures, bad, _ = _decode(encoded, shape, exact=False)
+        pictures, bad, _ = _decode(encoded, shape, bring, exact=False)
         return _opened(Held(pictures), encoded, bad, max_bad, notes)
     if len(good) <= CHECKED:
         bad |= in_threads(lambda number: encoded.read(number).shape, good)[1]
     else:
         notes.append(f"{len(good):,} pictures: only their headers were checked.")
-    return _opened(Decoded(encoded, shape), encoded, bad, max_bad, notes)
+    return _opened(Decoded(encoded, shape, bring), encoded, bad, max_bad, notes)
 
 
 def decode(content: bytes) -> Tensor:
@@ -197,11 +203,47 @@ def fit(picture: Tensor, shape: Shape) -> Tensor:
     return picture.expand(channels, -1, -1)
 
 
-def _resize(picture: Tensor, height: int, width: int) -> Tensor:
+def inside(picture: Tensor, shape: Shape) -> Tensor:
+    """The picture brought to a shape whole: scaled until it fits, with black at the right and below.
+
+    Args:
+        picture: uint8 ``[1 or 3, h, w]``.
+        shape: Channels (1 only for a grey picture), height and width.
+
+    Returns:
+        uint8 of that shape.
+    """
+    channels, height, width = shape
+    scale = min(height / picture.shape[1], width / picture.shape[2])
+    high, wide = (max(1, round(side * scale)) for side in picture.shape[1:])
+    if (high, wide) != tuple(picture.shape[1:]):
+        from PIL import Image
+
+        picture = from_pil(_as_pil(picture).resize((wide, high), Image.Resampling.BILINEAR))
+    padded = torch.zeros(channels, height, width, dtype=torch.uint8)
+    padded[:, :high, :wide] = picture
+    return padded
+
+
+def size_of(file: pathlib.Path) -> tuple[int, int]:
+    """Height and width of a picture, from the head of its file."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return image.height, image.width
+
+
+def _as_pil(picture: Tensor) -> "Image":
     from PIL import Image
 
     size = (picture.shape[2], picture.shape[1])
-    image = Image.frombytes("L" if len(picture) == 1 else "RGB", size, picture.permute(1, 2, 0).numpy().tobytes())
+    return Image.frombytes("L" if len(picture) == 1 else "RGB", size, picture.permute(1, 2, 0).numpy().tobytes())
+
+
+def _resize(picture: Tensor, height: int, width: int) -> Tensor:
+    from PIL import Image
+
+    image = _as_pil(picture)
     scale = max(height / image.height, width / image.width)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
@@ -261,7 +303,7 @@ def _held(shape: Shape, count: int, in_memory: bool | None) -> bool:
     return count * shape[0] * shape[1] * shape[2] < HELD
 
 
-def _decode(encoded: Encoded, shape: Shape, *, exact: bool) -> tuple[Tensor, dict[int, str], bool]:
+def _decode(encoded: Encoded, shape: Shape, bring: Bring, *, exact: bool) -> tuple[Tensor, dict[int, str], bool]:
     """All pictures, what is wrong with the unreadable, and whether some had another shape (if `exact`)."""
     pictures = torch.zeros(len(encoded), *shape, dtype=torch.uint8)
 
@@ -269,7 +311,7 @@ def _decode(encoded: Encoded, shape: Shape, *, exact: bool) -> tuple[Tensor, dic
         picture = encoded.read(number)
         if exact and picture.shape != shape:
             return False
-        pictures[number] = fit(picture, shape)
+        pictures[number] = bring(picture, shape)
         return True
 
     done, bad = in_threads(one, range(len(encoded)))

@@ -47,6 +47,7 @@ class Loader:
         DataError: There is not one full batch, or the processes cannot share a batch evenly.
 
     Example:
+        >>> from tutelage.data import Augment
         >>> pictures, labels = torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0])
         >>> slice = Slice(pictures, labels, classes=("a", "b"))
         >>> loader = Loader(slice, batch_size=2, seed=0, augment=Augment(crop=1))

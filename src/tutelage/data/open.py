@@ -41,7 +41,7 @@ def open_data(
     image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
     selection: float = 0.1,
-    guard: float = 0.0,
+    guard: float | None = 0.0,
     test: float = 0.2,
     limit: int | float | None = None,
     labels: int | float | None = None,
@@ -62,7 +62,8 @@ def open_data(
             differ 64 (median of the shorter sides below 100) or 224.
         seed: Another seed cuts other slices.
         selection: Share of the training set held out for selection, if the source brings no validation split.
-        guard: Share of the training set held out for the guard.
+        guard: Share of the labelled training samples, of those that are kept, held out for the guard; None: 2%, at
+            least 128 and at most 5%, and none at all where that makes fewer than 32.
         test: Share of everything held out as test, if the source brings no test split.
         limit: Training samples to keep, each class in proportion; a number, or a share if a float.
         labels: Training samples that keep their label, each class in proportion; the others lose theirs.

@@ -134,6 +134,11 @@ class PairSlice(Slice):
         assert isinstance(part, PairSlice)
         return part
 
+    def whole(self) -> Slice:
+        """Each picture once, however many patches of it are samples."""
+        kept = dict(zip(self._positions.flip(0).tolist(), range(len(self) - 1, -1, -1), strict=True))
+        return self.select(torch.tensor(sorted(kept.values()), dtype=torch.int64))
+
     def targets(self, positions: Tensor) -> Tensor:
         """The large pictures at these positions, each cut to the middle that all of them have."""
         return _middles([self._pictures.pair(number)[1] for number in self._positions[positions].tolist()])

@@ -239,6 +239,10 @@ class Slice(Dataset[dict[str, Tensor]]):
         """What makes views of a picture and its truth together."""
         return Augment if self._truth is None else self._truth.augmentation
 
+    def whole(self) -> "Slice":
+        """The samples as they are answered: each picture once."""
+        return self
+
     def select(self, positions: Tensor) -> "Slice":
         """The samples at these positions, as a slice that shares the pictures.
 

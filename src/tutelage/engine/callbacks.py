@@ -28,6 +28,11 @@ class Metrics(pl.Callback):
         """One line every few steps; after an epoch, one with the weights by class, too."""
         if pl_module.step % len(pl_module.loader) == 0:
             self._write_by_class(trainer, pl_module)
+        if trainer.is_global_zero:
+            for text in pl_module.news():
+                self.journal.say(f"  {text}")
+                line = {"kind": "note", "stage": pl_module.stage.name, "seed": self.seed, "step": pl_module.step}
+                self.journal.write({**line, "text": text})
         if pl_module.step % self.every and pl_module.step % len(pl_module.loader):
             return
         steps, line = pl_module.tally.steps, pl_module.tally.read()
@@ -40,7 +45,7 @@ class Metrics(pl.Callback):
             "seed": self.seed,
             "step": pl_module.step,
             "epoch": (pl_module.step - 1) // len(pl_module.loader) + 1,
-            "task_loss": line["losses"].get("base"),
+            "task_loss": _task_loss(line["losses"]),
             **line,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "samples_per_second": steps * pl_module.loader.batch_size / max(now - self._since, 1e-9),
@@ -197,6 +202,12 @@ class Progress(pl.Callback):
             self._bar = None
 
 
+def _task_loss(losses: dict[str, float]) -> float | None:
+    """The sum of the rows without a teacher."""
+    own = [loss for row, loss in losses.items() if "/" not in row]
+    return sum(own) if own else None
+
+
 def describe(line: dict[str, Any]) -> str:
     """Losses and weights of a log line in one breath.
 
@@ -205,7 +216,7 @@ def describe(line: dict[str, Any]) -> str:
         'task 1.500  logits/big 0.250 (x0.50)'
     """
     parts = [
-        f"{'task' if row == 'base' else row} {loss:.3f}" + ("" if row == "base" else f" (x{line['weights'][row]:.2f})")
+        f"{'task' if row == 'base' else row} {loss:.3f}" + (f" (x{line['weights'][row]:.2f})" if "/" in row else "")
         for row, loss in line.get("losses", {}).items()
     ]
     return "  ".join(parts)

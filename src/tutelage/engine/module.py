@@ -138,6 +138,11 @@ class StageModule(pl.LightningModule):
             for pupil in self.stage.pupils.values():
                 pupil.weighting.end_epoch()
 
+    def news(self) -> list[str]:
+        """What the first pupil's weighting wants people to know."""
+        told: list[str] = self.stage.pupils[self.first()].weighting.news()
+        return told
+
     # -- validation
 
     def on_validation_epoch_start(self) -> None:

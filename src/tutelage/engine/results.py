@@ -69,6 +69,27 @@ def mean_weights(metrics: pathlib.Path, stage: str) -> tuple[dict[str, float], d
     return _means(teachers), _means(paths)
 
 
+def hardly_heard(weights: Mapping[str, float | None]) -> list[str]:
+    """A note for each teacher with less than a quarter of the mean weight of all.
+
+    Example:
+        >>> hardly_heard({"big": 2.0, "wide": 1.6, "odd": 0.1})
+        ['teacher odd was hardly heard: its mean weight was 0.10, that of all teachers 1.23.']
+    """
+    known = {name: weight for name, weight in weights.items() if weight is not None}
+    mean = sum(known.values()) / max(len(known), 1)
+    return [
+        f"teacher {name} was hardly heard: its mean weight was {weight:.2f}, that of all teachers {mean:.2f}."
+        for name, weight in known.items()
+        if weight < mean / 4
+    ]
+
+
+def notes_of(metrics: pathlib.Path, stage: str) -> list[str]:
+    """What a stage's weighting wanted people to know, from metrics.jsonl."""
+    return [f"{line['text']}." for line in read_lines(metrics) if line.get("kind") == "note" and line["stage"] == stage]
+
+
 def _means(lists: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in lists.items()}
 

@@ -19,7 +19,7 @@ from tutelage.tasks.base import Task
 from .evaluate import Answers, answer, read_answers
 from .examine import Examined
 from .journal import Journal
-from .results import mean_weights, peak_memory_mb, write_json, write_tensors
+from .results import hardly_heard, mean_weights, notes_of, peak_memory_mb, write_json, write_tensors
 from .settings import Settings
 from .train import Trained, train_stage
 
@@ -309,6 +309,8 @@ def _write_evaluation(
         for k, s in enumerate(means[STUDENT])
     ]
     notes = [note for found in plan.examined.values() for note in found.notes]
+    notes += hardly_heard({name: teacher["mean_weight"] for name, teacher in result["teachers"].items()})
+    notes += notes_of(plan.folder / "metrics.jsonl", STUDENT)
     evaluation = {"classes": list(plan.task.classes), "models": models, "seeds": seeds, "notes": notes}
     evaluation |= {"of_class": plan.task.of_class, "verdict_method": result["verdict_method"], **plan.details}
     tensors = {"index": first[STUDENT].index}

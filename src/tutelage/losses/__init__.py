@@ -2,6 +2,8 @@
 
 from .activation_boundary import activation_boundary as activation_boundary
 from .affinity import affinity as affinity
+from .anchor_boxes import anchor_boxes as anchor_boxes
+from .anchor_classes import anchor_classes as anchor_classes
 from .attention import attention as attention
 from .cc import CC as CC
 from .channel_statistics import channel_statistics as channel_statistics
@@ -15,10 +17,12 @@ from .dist import dist as dist
 from .dkd import dkd as dkd
 from .dpk import DPK as DPK
 from .factor import factor as factor
+from .fgd import FGD as FGD
 from .fsp import fsp as fsp
 from .ft import FT as FT
 from .hierarchical_context import hierarchical_context as hierarchical_context
 from .ifvd import ifvd as ifvd
+from .imitation import imitation as imitation
 from .info_nce import info_nce as info_nce
 from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
@@ -53,6 +57,7 @@ __all__ = [
     "CRD",
     "CSD",
     "DPK",
+    "FGD",
     "FT",
     "MGD",
     "OFD",
@@ -63,6 +68,8 @@ __all__ = [
     "SemCKD",
     "activation_boundary",
     "affinity",
+    "anchor_boxes",
+    "anchor_classes",
     "attention",
     "channel_statistics",
     "comparative",
@@ -74,6 +81,7 @@ __all__ = [
     "fsp",
     "hierarchical_context",
     "ifvd",
+    "imitation",
     "info_nce",
     "irg",
     "kdsvd",

@@ -1,7 +1,11 @@
 """The lines of a model card that say how to load the model without this library."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
+
+from .sources.detector import pyramid_detector
+from .sources.torchvision import DETECTORS
 
 READ = "from safetensors.torch import load_file"
 FILL = 'model.load_state_dict(load_file("model.safetensors"))'
@@ -18,7 +22,11 @@ def how_to_load(config: Mapping[str, Any], *, graph: bool) -> str:
     height, width = ("H", "W") if config.get("any_size") else config["input_size"]
     pictures = f"float [B, {config['in_channels']}, {height}, {width}] in 0..1"
     lines = ["## Loading it", ""]
-    if library in ("timm", "torchvision", "hf", "smp"):
+    if library == "detector" or (library == "torchvision" and name.startswith(DETECTORS)):
+        code = _detector(config, pictures)
+        needs = "`torchvision` and `timm`" if library == "detector" else "`torchvision`"
+        lines += [f"With `torch`, `safetensors`, {needs}, in this folder:", ""]
+    elif library in ("timm", "torchvision", "hf", "smp"):
         code = [*_build(config), "model.eval()", "", *_predict(config, pictures)]
         lines += [f"With `torch`, `safetensors` and `{_package(library)}`, in this folder:", ""]
     elif graph:
@@ -82,6 +90,30 @@ def _build(config: Mapping[str, Any]) -> list[str]:
         "",
         f"model = {call}({given})",
         FILL,
+    ]
+
+
+def _detector(config: Mapping[str, Any], pictures: str) -> list[str]:
+    """Lines that build a detector, fill it, and define ``predict``."""
+    name, arguments = config["origin"]["name"], config["origin"]["arguments"]
+    given = "".join(f", {key}={value!r}" for key, value in arguments.items())
+    if config["origin"]["library"] == "detector":
+        family, _, backbone = name.partition("-")
+        build = ["from typing import Any, Sequence", "", "import torch", "from torch import nn", READ, "", ""]
+        build += [*inspect.getsource(pyramid_detector).splitlines(), "", ""]
+        build += [f"model = pyramid_detector({family!r}, {backbone!r}{given})"]
+    else:
+        call = f"torchvision.models.get_model({name!r}, weights=None, weights_backbone=None{given})"
+        build = ["import torch", "import torchvision", READ, "", f"model = {call}"]
+    return [
+        *build,
+        FILL,
+        "model.eval()",
+        "",
+        "",
+        f"def predict(pictures):  # {pictures}",
+        "    with torch.no_grad():",
+        "        return model(list(pictures))  # boxes, scores, and labels from 1",
     ]
 
 

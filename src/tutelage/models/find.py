@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from tutelage.errors import InputError, MissingExtra, ModelError, UnknownName, close_names
 
+from .detectors import is_detector
 from .folder import is_folder, load, read_config
 from .live import adopt, carry
 from .preprocess import Preprocess
 from .sources import LIBRARIES, Offer, Wish, factory
-from .weights import fill, load_weights
+from .weights import fill, load_backbone, load_weights
 
 Fits = Callable[[Any, Tensor], str | None]
 """``fits(output, pictures)``: what a model should have answered, in words; None where it is right."""
@@ -277,6 +278,9 @@ def _from_factory(source: str, wish: Wish, allow_import: Sequence[str]) -> nn.Mo
 
 
 def _load(model: nn.Module, weights: str | pathlib.Path, *, new_classifier: bool) -> None:
+    if is_detector(model) and (notes := load_backbone(model.backbone, weights)):  # type: ignore[arg-type]
+        _note(model, str(weights), notes)
+        return
     _note(model, str(weights), load_weights(model, weights, new_classifier=new_classifier))
 
 

@@ -95,7 +95,7 @@ def save(
         "extra": dict(extra or {}),
     }
     _write_weights(plain(model), folder / WEIGHTS)
-    if graph := origin["library"] not in ("timm", "torchvision", "hf", "smp"):
+    if graph := origin["library"] not in ("timm", "torchvision", "hf", "smp", "detector"):
         graph = _write_graph(model, config, folder / GRAPH, finish, any_size=any_size)
     text = f"{card.rstrip()}\n\n{how_to_load(config, graph=graph)}"
     with _whole(folder / CARD) as file:

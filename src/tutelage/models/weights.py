@@ -53,6 +53,34 @@ def load_weights(model: nn.Module, file: str | pathlib.Path, *, new_classifier: 
     return notes + fill(model, state, origin=file.name, new_classifier=new_classifier)
 
 
+def load_backbone(backbone: nn.Module, file: str | pathlib.Path) -> list[str]:
+    """Fill the backbone of a detector with the weights of a classifier.
+
+    Args:
+        backbone: The detector's; where it has a pyramid on top, that stays as it is. Changed in place, and only if the
+            file holds all of it.
+        file: As for `load_weights`.
+
+    Returns:
+        What was done; empty, and nothing is changed, where the file is none of a classifier with this backbone.
+
+    Raises:
+        ModelError: The file is missing, damaged, or holds code.
+    """
+    state, notes = _unwrap(read(pathlib.Path(file)), pathlib.Path(file))
+    body: Any = getattr(backbone, "body", backbone)
+    own = body.state_dict()
+    for prefix in ("", "features."):
+        found = {key: state[prefix + key] for key in own if prefix + key in state and not key.startswith("fpn.")}
+        if set(own) - set(found) <= {key for key in own if key.endswith("num_batches_tracked")} and all(
+            tensor.shape == own[key].shape for key, tensor in found.items()
+        ):
+            body.load_state_dict({**own, **found})
+            unused = len(state) - len(found)
+            return [*notes, f"took the weights of the backbone; the rest starts fresh ({unused} tensors are not used)"]
+    return []
+
+
 def read(file: pathlib.Path) -> Any:
     """What a file of weights holds, without running code from it."""
     if not file.is_file():

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,8 +127,14 @@ def _check_columns(role: str, model: nn.Module, columns: Sequence[int], shape: t
     """Refuse columns that the model does not have, or that stand for two classes at once."""
     training = model.training
     preprocess: Any = model.preprocess
-    width = model.eval()(preprocess(torch.zeros(1, *shape))).shape[1]
+    output = model.eval()(preprocess(torch.zeros(1, *shape)))
     model.train(training)
+    if not isinstance(output, torch.Tensor):
+        raise RecipeError(
+            f"{role}: its classes cannot be put in another order, for it answers with boxes. Take a model with the "
+            "classes of the data, in their order."
+        )
+    width = output.shape[1]
     if len(set(columns)) < len(columns) or not all(0 <= column < width for column in columns):
         where = "student.classes" if role == "student" else f"teachers.{role}.classes"
         raise RecipeError(
@@ -213,6 +219,7 @@ class Company:
         live: Objects given from Python.
         allow_import: Packages from which parts may come.
         records: Answers on disk, of teachers that need not be asked.
+        held_out: Gives batches of the guard's slice by number; None without one.
         fingerprints: Of teachers, data, augmentation and views, which are compared with those of the records.
     """
 
@@ -228,6 +235,7 @@ class Company:
     allow_import: Sequence[str] = ()
     records: Mapping[str, Record] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    held_out: Callable[[int], Batch] | None = None
 
     def model(self, role: str) -> nn.Module:
         """A fresh model of a role; the same seed gives the same weights."""
@@ -280,6 +288,7 @@ class Company:
                 samples=self.samples,
                 labelled=self.labelled,
                 fingerprints=self.fingerprints,
+                held_out=self.held_out,
                 compile=self.recipe.train.compile,
             )
 
@@ -315,7 +324,11 @@ def build_loader(
     full batches of labelled ones, for as many steps. A `clean` loader gives the training slice as the others are given.
     """
     slice_ = getattr(splits, part)
+    if part == "guard" and not clean:
+        size = min(128, spec.batch_size, len(slice_))
+        return Loader(slice_, batch_size=size, seed=seed, augment=None, rank=rank, world=world)
     if clean or part != "train":
+        slice_ = slice_.whole()
         return Loader(
             slice_,
             batch_size=1 if slice_.ragged else _at_once(slice_.shape),

@@ -71,7 +71,7 @@ class DataSpec(BaseModel):
     batch_size: int = Field(default=128, ge=1)
     image_size: _Side | tuple[_Side, _Side] | None = None
     selection: float = Field(default=0.1, gt=0, lt=1)
-    guard: float = Field(default=0.0, ge=0, lt=1)
+    guard: float | None = Field(default=None, ge=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
     limit: int | float | None = Field(default=None, gt=0)
     labels: int | float | None = Field(default=None, ge=0)

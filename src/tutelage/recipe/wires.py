@@ -1,6 +1,6 @@
 """Wires: from the short names of paths (`logits`, `pooled`, … or a loss) to paths with taps and connectors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -36,7 +36,7 @@ ANY_SHAPES = (
 )
 """Losses that compare samples with each other, or learn a connector of their own."""
 
-ANY_WIDTHS = ("affinity", "attention", "channel_statistics", "dpk", "ifvd", "mgd", "nst", "pairwise", "pisr")
+ANY_WIDTHS = ("affinity", "attention", "channel_statistics", "dpk", "fgd", "ifvd", "mgd", "nst", "pairwise", "pisr")
 """Losses that need no equal channels."""
 
 ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")
@@ -45,15 +45,25 @@ ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")
 
 def survey_all(models: Mapping[str, nn.Module], task: Task, batch: Batch) -> dict[str, Sites]:
     """Every place of every model where a tensor can be read, from one forward each."""
-    return {name: survey(model, lambda model=model: task.call(model, batch)) for name, model in models.items()}  # type: ignore[misc]
+    return {
+        name: survey(model, lambda model=model: task.call(model, batch), entry=task.entry(model))  # type: ignore[misc]
+        for name, model in models.items()
+    }
 
 
-def resolve(recipe: Recipe, sites: Mapping[str, Sites]) -> tuple[Recipe, list[dict[str, Any]]]:
+Wired = Callable[[str], Mapping[str, Mapping[str, Any]] | None]
+"""What a short name means for a task, `Task.wires`."""
+
+
+def resolve(
+    recipe: Recipe, sites: Mapping[str, Sites], wired: Wired | None = None
+) -> tuple[Recipe, list[dict[str, Any]]]:
     """The recipe with every path, tap and connector written out, and the table of what was paired.
 
     Args:
         recipe: As the user wrote it.
         sites: ``"student"`` and the teachers' names -> places, from `survey_all`.
+        wired: What short names mean for the task, where that is special.
 
     Raises:
         UnknownName: A short name that does not exist.
@@ -67,7 +77,12 @@ def resolve(recipe: Recipe, sites: Mapping[str, Sites]) -> tuple[Recipe, list[di
         paths = {name: _filled(name, spec, sites, teachers) for name, spec in recipe.paths.items()}
     else:
         for short in recipe.paths:
-            if short in SHORT:
+            own = None if wired is None else wired(short)
+            if own is not None:
+                if not own:
+                    raise RecipeError(_unpaired(short, PartSpec(use=short)))
+                paths |= {name: _filled(name, PathSpec(**spec), sites, teachers) for name, spec in own.items()}
+            elif short in SHORT:
                 paths |= _from_short(short, sites["student"], teachers)
             else:
                 paths |= _from_loss(short, sites, teachers, recipe.data.batch_size)

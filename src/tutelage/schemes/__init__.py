@@ -5,6 +5,7 @@ from .channel_split import channel_split
 from .offline import offline
 from .paraphrased import paraphrased
 from .privileged import privileged
+from .pseudo_labels import pseudo_labels
 from .reused_classifier import reused_classifier
 from .subclasses import subclasses
 
@@ -15,6 +16,7 @@ __all__ = [
     "offline",
     "paraphrased",
     "privileged",
+    "pseudo_labels",
     "reused_classifier",
     "subclasses",
 ]

@@ -4,10 +4,11 @@ from typing import Any
 
 from .base import Task
 from .classification import Classification
+from .detection import Detection
 from .segmentation import Segmentation
 from .super_resolution import SuperResolution
 
-__all__ = ["Classification", "Segmentation", "SuperResolution", "Task"]
+__all__ = ["Classification", "Detection", "Segmentation", "SuperResolution", "Task"]
 
 
 def guess(source: Any) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tutelage.data import Splits
 from tutelage.errors import DataError
 from tutelage.ledger import BASE, Batch, Outputs
+from tutelage.taps import Site
 from tutelage.verdict import Parts
 
 Kept = Mapping[str, Tensor]
@@ -33,7 +34,10 @@ class Task(abc.ABC):
         defaults: What holds where a recipe says nothing, as a recipe has it: paths, weighting, ``train``, ``data``.
         any_size: Whether an exported model takes pictures of any height and width.
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
+        in_eval: Whether `base_loss` can be had from a model in eval mode.
         of_class: What ``per_class`` of `describe` holds.
+        answers: Taps at which a model gives its answer, beside its output ``""``: paths that read them are weighed
+            like those on the output.
     """
 
     name: str
@@ -46,7 +50,9 @@ class Task(abc.ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     any_size: ClassVar[bool] = False
     parts: Parts | None = None
+    in_eval: ClassVar[bool] = True
     of_class: str = "accuracy"
+    answers: tuple[str, ...] = ()
 
     # -- data
 
@@ -90,6 +96,39 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def base_loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
         """The task's own losses, ``{row: [B]}``; 0 where a sample is not labelled."""
+
+    def entry(self, model: nn.Module) -> nn.Module:
+        """The module that is given the picture as the network sees it: strides are counted from there."""
+        return model
+
+    def exported(self, model: nn.Module) -> nn.Module:
+        """The form of a model that is exported: one tensor from any number of pictures.
+
+        Raises:
+            ModelError: It has none.
+        """
+        return model
+
+    # -- paths
+
+    def usual_paths(self, models: Mapping[str, nn.Module]) -> list[str]:
+        """Short names of the paths where nobody chose any, for ``"student"`` and the teachers by name."""
+        return ["logits", "pooled"]
+
+    def wires(
+        self, short: str, models: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]
+    ) -> Mapping[str, Mapping[str, Any]] | None:
+        """What a short name, or a loss that is named alone, means for these models, where that is special to the task.
+
+        Args:
+            short: The name.
+            models: ``"student"`` and the teachers by name.
+            sites: Where each of them can be read.
+
+        Returns:
+            Paths by name, as they would stand in a recipe; empty where nothing pairs; None where it means the usual.
+        """
+        return None
 
     # -- how good
 
@@ -177,6 +216,7 @@ def read(raw: Any) -> dict[str, Any]:
     """The fields of a `Batch` from what a loader gives; pictures stored as uint8 become floats in [0, 1].
 
     Without an index, samples are numbered within the batch, which no loss or cache that remembers samples can use.
+    Whatever else a mapping holds goes into `Batch.extras`.
 
     Raises:
         DataError: It is neither a mapping nor a pair.
@@ -192,4 +232,5 @@ def read(raw: Any) -> dict[str, Any]:
     view = raw.get("view", torch.zeros_like(index))
     known = torch.ones(len(target), dtype=torch.bool, device=target.device)
     labelled = raw.get("labelled", target >= 0 if target.ndim == 1 else known)
-    return {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
+    fields = {"inputs": inputs, "target": target, "index": index, "view": view, "labelled": labelled}
+    return {**fields, "extras": {name: column for name, column in raw.items() if name not in fields}}

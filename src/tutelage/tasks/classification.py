@@ -58,6 +58,7 @@ class Classification(Task):
 
         Pictures stored as uint8 become floats in [0, 1]. A target below 0 means: not labelled. Without an index,
         samples are numbered within the batch, which no loss or cache that remembers samples can use.
+        Whatever else the mapping holds goes into `Batch.extras`.
         """
         return raw if isinstance(raw, Batch) else Batch(**read(raw))
 

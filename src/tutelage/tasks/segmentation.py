@@ -108,7 +108,8 @@ class Segmentation(Task):
         if self.boundary != 1:
             weight = 1 + (self.boundary - 1) * edges(target).float()
             extras["element_weight"] = weight / weight.mean()
-        return Batch(**fields | {"target": target, "labelled": labelled}, extras=extras)
+        extras = fields["extras"] | extras
+        return Batch(**fields | {"target": target, "labelled": labelled, "extras": extras})
 
     def finish(self, output: Tensor, inputs: Tensor) -> Tensor:
         """Logits ``[B, C, H, W]`` on the grid of the pictures."""

@@ -7,8 +7,9 @@ from torch import nn
 from tutelage.errors import InputError
 from tutelage.ledger import Row, Spec
 
-from .base import by_path
+from .base import Weighting, by_path
 from .calibrate import Calibrate
+from .guard import Guard
 from .product import Product
 from .trust import Trust
 from .warmup import Warmup
@@ -22,9 +23,10 @@ class Auto(Product):
     student's output together weigh `response` times the task's loss, all other paths together `feature` times.
 
     The latter fade in, since untrained connectors have little to say; the former are in comparable units already, so
-    that their scale is changed fourfold at most: a teacher that says next to nothing is not blown up. Among several
-    teachers of a path each sample leaves out the one that is most wrong about it. This protects against scales and
-    against one bad teacher among several; not against a bad teacher that is alone.
+    that their scale is changed fourfold at most, and is the same for all teachers of a path: a teacher that says next
+    to nothing is not blown up. For each sample the teachers of a path share its weight in proportion to what they give
+    to the label, and one that knows less than the student is hardly heard. Where samples are held out, rows that harm
+    the task there are shut (`Guard`).
 
     Args:
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
@@ -32,6 +34,7 @@ class Auto(Product):
         warmup: Optimizer steps over which the other paths fade in.
         share: How the teachers of a path share its weight: ``"trust"`` sample by sample; ``"equal"`` all alike, the
             control for it; ``"whole"`` each has all of it, for a gate of yours that shares it.
+        guard: Whether rows are watched on held-out samples, where there are any.
 
     Example:
         >>> rows = (Row("base"), Row("logits", "big"), Row("layer3", "big"))
@@ -48,6 +51,7 @@ class Auto(Product):
         feature: float = 0.5,
         warmup: int = 100,
         share: Literal["trust", "equal", "whole"] = "trust",
+        guard: bool = True,
     ) -> None:
         super().__init__()
         if share not in ("trust", "equal", "whole"):
@@ -56,6 +60,7 @@ class Auto(Product):
         self.response = response
         self.feature = feature
         self.warmup = warmup
+        self.guard = guard
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Share `response` and `feature` among the paths there are."""
@@ -64,7 +69,12 @@ class Auto(Product):
         features = [path for path in paths if path not in responses]
         target = {path: self.response / len(responses) for path in responses}
         target |= {path: self.feature / len(features) for path in features}
-        calibrate = Calibrate(target, limit=dict.fromkeys(responses, 4.0), mean=self.share == "equal")
-        self.scales = nn.ModuleList([calibrate])
-        self.gates = nn.ModuleList([Warmup(self.warmup, paths=features), *([Trust()] * (self.share == "trust"))])
+        limit = dict.fromkeys(responses, 4.0)
+        self.scales = nn.ModuleList([Calibrate(target, limit=limit, mean=self.share == "equal", joint=responses)])
+        gates: list[Weighting] = [Warmup(self.warmup, paths=features)]
+        if self.share == "trust":
+            gates.append(Trust(shares="likelihood", absolute=True))
+        if self.guard and spec.held_out and spec.labelled:
+            gates.append(Guard())
+        self.gates = nn.ModuleList(gates)
         super().bind(rows, spec)

@@ -77,8 +77,27 @@ class Weighting(nn.Module):
         """What the rule adds to the loss to keep its own parameters in place."""
         return 0.0
 
+    def asks(self) -> int | None:
+        """The number of the held-out batch that the rule wants to hear about now; None: of none.
+
+        Asked once after each optimizer step, after `after_step`, where samples are held out.
+        """
+        return None
+
+    def hears(self, ledger: Ledger, lesson: Lesson) -> None:
+        """What everybody said about the held-out samples that the rule asked for.
+
+        Args:
+            ledger: The raw losses with gradient, everything in eval mode.
+            lesson: What everybody said, the student's taps with gradient.
+        """
+
     def after_step(self, probe: Probe | None = None) -> None:
         """Called once after each optimizer step."""
+
+    def news(self) -> list[str]:
+        """What people should be told of, a line each, since it was last asked for."""
+        return []
 
     def end_epoch(self) -> None:
         """Called once after each epoch."""

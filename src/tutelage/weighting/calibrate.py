@@ -1,13 +1,13 @@
 """Bring every path to a comparable size, once, from what the first steps say."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tutelage.errors import InputError
+from tutelage.errors import InputError, UnknownName, close_names
 from tutelage.ledger import Ledger, Lesson, Row, Spec
 
 from .base import Weighting, by_path, per_row, silence
@@ -31,6 +31,8 @@ class Calibrate(Weighting):
             already shares a path among its teachers.
         limit: Before `target`, a weight stays within ``[1 / limit, limit]``: one number of at least 1, or
             path or row name -> number, with 10000 for those not named.
+        joint: Paths whose teachers share one scale, that of the mean of their rows: where the rows of a path are in
+            the same units, a teacher that says next to nothing should not be blown up to the size of the others.
 
     Raises:
         InputError: A number is out of its range.
@@ -60,6 +62,7 @@ class Calibrate(Weighting):
         steps: int = 20,
         mean: bool = False,
         limit: float | Mapping[str, float] = 1e4,
+        joint: Collection[str] = (),
     ) -> None:
         super().__init__()
         if steps < 1 or min(limit.values() if isinstance(limit, Mapping) else [limit], default=1) < 1:
@@ -68,6 +71,8 @@ class Calibrate(Weighting):
         self.steps = steps
         self.mean = mean
         self.limit = limit
+        self.joint = frozenset(joint)
+        self._together: list[list[int]] = []
         self.fallback = 1.0
         self._frozen = False
         self.register_buffer("row_target", torch.ones(0), persistent=False)
@@ -80,8 +85,12 @@ class Calibrate(Weighting):
         super().bind(rows, spec)
         targets = per_row(self.target, rows, default=1.0)
         limits = per_row(self.limit, rows, default=1e4)
+        paths = by_path(rows)
+        if unknown := sorted(self.joint - set(paths)):
+            raise UnknownName(f"Calibrate: joint: no path {unknown[0]!r}; {close_names(unknown[0], paths)}.")
+        self._together = [members for path, members in paths.items() if path in self.joint and len(members) > 1]
         if self.mean:
-            for members in by_path(rows).values():
+            for members in paths.values():
                 for k in members:
                     targets[k] /= len(members)
         self.fallback = math.log(len(spec.classes)) if len(spec.classes) > 1 else 1.0
@@ -102,12 +111,23 @@ class Calibrate(Weighting):
                 self.measured.copy_(total)
                 self.count.copy_(count)
                 self._frozen = bool((count >= self.steps).all())
-        mean = total / count.clamp(min=1)
+        mean, count = self._joined(total / count.clamp(min=1), count)
         base = (mean * own).sum()
         base = torch.where(base > 0, base, self.fallback)
         scale = (base / torch.where(count > 0, mean, base)).clamp(1 / self.row_limit, self.row_limit)
         weights = torch.where(own, 1.0, scale * self.row_target)[:, None]
         return silence(weights.to(ledger.losses.dtype), ledger)
+
+    def _joined(self, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """The means, of the rows of a joint path those of all that were measured."""
+        if not self._together:
+            return mean, count
+        mean, count = mean.clone(), count.clone()
+        for members in self._together:
+            known = (count[members] > 0).to(mean)
+            mean[members] = (mean[members] * known).sum() / known.sum().clamp(min=1)
+            count[members] = count[members].max()
+        return mean, count
 
     def _measure(self, ledger: Ledger, lesson: Lesson, own: Tensor, *, shared: bool) -> tuple[Tensor, Tensor]:
         """The sums and counts of batch means with this batch added, where a row still needs it."""

@@ -71,10 +71,24 @@ class Product(Weighting):
         """The sum of the parts' penalties."""
         return sum((part.penalty() for part in self.parts), start=0.0)
 
+    def asks(self) -> int | None:
+        """What the first part that asks wants to hear about; the others hear it, too."""
+        return next((look for part in self.parts if (look := part.asks()) is not None), None)
+
+    def hears(self, ledger: Ledger, lesson: Lesson) -> None:
+        """Tell every part that asks."""
+        for part in self.parts:
+            if part.asks() is not None:
+                part.hears(ledger, lesson)
+
     def after_step(self, probe: Probe | None = None) -> None:
         """Tell every part."""
         for part in self.parts:
             part.after_step(probe)
+
+    def news(self) -> list[str]:
+        """The news of every part."""
+        return [line for part in self.parts for line in part.news()]
 
     def end_epoch(self) -> None:
         """Tell every part."""

@@ -14,18 +14,22 @@ from .base import Weighting, by_path, whole
 
 
 class Trust(Weighting):
-    """Per sample, share each path among its teachers and leave out the one that is most wrong.
+    """Per sample, share each path among its teachers and leave out those that are wrong.
 
     With K teachers on a path and ``ce_k`` teacher k's cross-entropy with the label, teacher k gets
-    ``(1 - softmax(ce)_k) / (K - 1)``: the weights of a sample sum to 1 and the worst teacher gets the
-    least. On a path of features a teacher is judged by its own classifier reading the student's
-    adapted feature, averaged over positions, where that classifier is known and fits; else, on
-    the output and where a path reads several taps, by the teacher's own answer. One teacher alone has
-    weight 1. Samples without a label, and teachers whose answer does not line up with the labels, share
-    equally. Where the loss of a path is one number for the whole batch, each teacher gets the mean of its shares.
+    ``(1 - softmax(ce)_k) / (K - 1)``: the weights of a sample sum to 1, the worst teacher gets the least, and the
+    others share nearly alike however different they are. With ``shares="likelihood"`` it gets ``softmax(-ce)_k``,
+    its share of all that the teachers give to the label: several bad teachers are left out together.
+
+    On a path of features a teacher is judged by its own classifier reading the student's adapted feature, averaged
+    over positions, where that classifier is known and fits; else, on the output and where a path reads several taps,
+    by the teacher's own answer. One teacher alone has weight 1. Samples without a label, and teachers whose answer
+    does not line up with the labels, share equally. Where the loss of a path is one number for the whole batch, each
+    teacher gets the mean of its shares.
 
     Args:
         temperature: Above 1 the shares are more equal; the cross-entropies themselves are not tempered.
+        shares: ``"confidence"`` or ``"likelihood"``, as above.
         on: ``"auto"`` as above; ``"logits"`` judges all paths by the teacher's own answer.
         absolute: Also multiply by ``exp(-max(0, ce_teacher - ce_student))``, so that all teachers can be
             switched off together: a teacher that knows the sample less well than the student is
@@ -35,7 +39,7 @@ class Trust(Weighting):
     Reference:
         Zhang, Chen, Wang 2022, "Confidence-aware multi-teacher knowledge distillation", arXiv:2201.00007,
         eq. 3 and 6. Deviations: the published code divides once more by K, and lets gradient flow
-        through the weights of features into the student (`through_weights`); `absolute` is ours.
+        through the weights of features into the student (`through_weights`); `absolute` and ``"likelihood"`` are ours.
 
     Example:
         >>> import torch
@@ -58,6 +62,7 @@ class Trust(Weighting):
         self,
         *,
         temperature: float = 1.0,
+        shares: Literal["confidence", "likelihood"] = "confidence",
         on: Literal["auto", "logits"] = "auto",
         absolute: bool = False,
         through_weights: bool = False,
@@ -67,7 +72,10 @@ class Trust(Weighting):
             raise InputError(f"Trust: expected temperature above 0; found {temperature}.")
         if on not in ("auto", "logits"):
             raise InputError(f"Trust: expected on='auto' or 'logits'; found {on!r}.")
+        if shares not in ("confidence", "likelihood"):
+            raise InputError(f"Trust: expected shares='confidence' or 'likelihood'; found {shares!r}.")
         self.temperature = temperature
+        self.shares = shares
         self.on = on
         self.absolute = absolute
         self.through_weights = through_weights
@@ -109,8 +117,12 @@ class Trust(Weighting):
         if len(known) < len(doubts) or len(doubts) == 1:
             return [equal * ones] * len(doubts)
         doubt = torch.stack(known)
-        blame = (doubt.nan_to_num(nan=0.0) / self.temperature).softmax(dim=0)
-        return list(torch.where(doubt.isnan().any(dim=0), equal, (1 - blame) / (len(doubts) - 1)))
+        tempered = doubt.nan_to_num(nan=0.0) / self.temperature
+        if self.shares == "likelihood":
+            found = (-tempered).softmax(dim=0)
+        else:
+            found = (1 - tempered.softmax(dim=0)) / (len(doubts) - 1)
+        return list(torch.where(doubt.isnan().any(dim=0), equal, found))
 
     def _read_by_head(self, row: Row, lesson: Lesson) -> Tensor | None:
         """What the teacher's classifier makes of the adapted feature; None where it does not apply."""

@@ -86,7 +86,7 @@ def imtl_g(tensors, options):
 def imtl(tensors, options):
     """The weights of the reference apply to rows that are scaled already."""
     grads, scale = tensors["input:grads"], tensors["param:s"].detach().exp()
-    rule = IMTL()
+    rule = IMTL(bound=79.0)
     met(rule, grads, tensors["input:losses"])
     rule.load_state_dict(rule.state_dict() | {"log_scale": tensors["param:s"].detach()})
     weights, ledger = met(rule, grads, tensors["input:losses"], bind=False)
@@ -155,7 +155,7 @@ def aekd(tensors, options):
     student, labels = tensors["input:student_logits"], tensors["input:labels"]
     said = [tensors[f"input:teacher_logits.{k}"] for k in range(options["num_teachers"])]
     rows = tuple(Row("logits", str(k)) for k in range(len(said)))
-    rule = AEKD(limit=options["C"], normalise=options["is_norm"])
+    rule = AEKD(limit=1.0 if options["C"] is None else options["C"], normalise=options["is_norm"])
     rule.bind(rows, Spec(call=None, taps={}, reads={"logits": ""}))
     rule.to(student.dtype)
     ledger = Ledger(rows, torch.stack([kl(student, teacher, temperature=options["T"]) for teacher in said]))

@@ -1,12 +1,18 @@
 """Weightings."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse, nst
-from tutelage.weighting import DWA, GLS, Adaptive, Entropy, Fixed, Trust, Uncertainty
+from tutelage.weighting import DWA, FAMO, GLS, Adaptive, Entropy, Fixed, Meta, Trust, Uncertainty
+from tutelage.weighting.famo import FLOOR
+
+WIDE = 79.0
+"""The definitions have no bound."""
 
 
 def numbered(tensors, name):
@@ -100,7 +106,7 @@ def inter(tensors, student, *, chain, through):
     for k, target in enumerate(targets):
         left = resized(left if chain else student, student, target)
         projected.append(embedded(tensors, k, left))
-        head = nn.Linear(*reversed(tensors[f"input:classifier.{k}.weight"].shape)).double()
+        head = nn.Linear(*reversed(tensors[f"input:classifier.{k}.weight"].shape)).to(target.dtype)
         heads[str(k)] = head.requires_grad_(False)
         head.load_state_dict({what: tensors[f"input:classifier.{k}.{what}"] for what in ("weight", "bias")})
     ledger = Ledger(rows, torch.stack([mse(x, target) for x, target in zip(projected, targets, strict=True)]))
@@ -145,7 +151,7 @@ def adaptive_scaler(tensors, options):
         options["alpha_distill"],
     )
     rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(options["num_paths"])))
-    rule = Adaptive(distill_weight=scale)
+    rule = Adaptive(distill_weight=scale, bound=WIDE)
     weights, loss, gradient = learned(rule, "log_scale", rows, tensors["param:alphas"], losses[:, None])
     return {
         "loss": loss,
@@ -185,7 +191,7 @@ def adaptive_paths(tensors, options):
     task = F.cross_entropy(logits[0], tensors["input:labels"], reduction="none")
     rows = (Row("base"), *(Row(name, "big") for name in options["paths"]))
     losses = torch.stack([task, *map(path, options["paths"])])
-    rule = Adaptive(distill_weight=options["alpha_distill"])
+    rule = Adaptive(distill_weight=options["alpha_distill"], bound=WIDE)
     weights, loss, gradient = learned(rule, "log_scale", rows, tensors["param:alphas"], losses)
     scaled = (weights[1:, None] * losses[1:]).mean(dim=1) / options["alpha_distill"]
     return {"loss": loss, "loss_cls": task.mean(), "losses": scaled, "grad:alphas": gradient}
@@ -194,7 +200,8 @@ def adaptive_paths(tensors, options):
 def uncertainty_weighting(tensors, options):
     losses = tensors["input:losses"]
     rows = (Row("base"), *(Row(f"path{k}", "big") for k in range(len(losses) - 1)))
-    weights, loss, gradient = learned(Uncertainty(), "log_variance", rows, tensors["param:log_var"], losses[:, None])
+    rule, given = Uncertainty(bound=WIDE), tensors["param:log_var"]
+    weights, loss, gradient = learned(rule, "log_variance", rows, given, losses[:, None])
     return {"loss": loss, "weights": weights, "grad:log_var": gradient}
 
 
@@ -216,6 +223,76 @@ def gls(tensors, options):
     return {"loss": total(rule(ledger, None), ledger, rule)}
 
 
+def famo(tensors, options):
+    """Every task has a teacher here; the gradient of the reference's loss is our weights."""
+    rule, got, rows = FAMO(rate=options["w_lr"], decay=options["w_gamma"]), {}, ()
+    for step in range(options["steps"]):
+        before, after = (tensors[f"input:step{step}.{name}"] for name in ("losses", "new_losses"))
+        if not rows:
+            rows = tuple(Row(f"path{k}", "big") for k in range(len(before)))
+            bound(rule, rows)
+        weights = rule(Ledger(rows, before[:, None]), lesson(torch.zeros(1, dtype=torch.int64)))[:, 0]
+        rule.after_step(lambda batch, rows=rows, after=after: Ledger(rows, after[:, None]))
+        shifted = before + FLOOR
+        got |= {
+            f"step{step}.loss": (weights * shifted * shifted.log()).sum(),
+            f"step{step}.grad:losses": weights,
+            f"step{step}.w": rule.preference.clone(),
+        }
+    return got
+
+
+def shares(tensors, prefix, rule, rows, **known):
+    """The rule, whose one network has the values of the case."""
+    student = nn.Linear(1, 1)
+    rule.eval().bind(rows, Spec(call=None, taps={}, student=student, **known))
+    layers = [tensors[f"param:{prefix}{name}.{what}"] for name in ("layer", "all_act") for what in ("weight", "bias")]
+    net = rule.nets[rows[0].path]
+    assert net.shapes == tuple(tuple(layer.shape) for layer in layers)
+    net.values = torch.cat([layer.flatten() for layer in layers])
+    return rule
+
+
+def mmkd_logits(tensors, options):
+    student = tensors["input:student_logits"]
+    said = numbered(tensors, "input:teacher_logits")
+    ledger, meeting = soft_targets(tensors | {"input:labels": torch.zeros(len(student), dtype=torch.int64)}, options)
+    classes = tuple(map(str, range(student.shape[1])))
+    rule = Meta(factor=options.get("factor", 2), through_weights=True)
+    shares(tensors, "", rule, ledger.rows, classes=classes, responses=frozenset({"logits"}))
+    weights = rule(ledger, replace(meeting, student={"": student}))
+    assert len(said) == len(ledger.rows)
+    return {"loss": total(weights, ledger, rule), "weights": weights.T}
+
+
+def regressed(tensors, k, student, teacher):
+    """The error of one teacher: the larger map is pooled, and the student goes through a convolution."""
+    side = min(student.shape[2], teacher.shape[2])
+    student, teacher = (F.adaptive_avg_pool2d(x, side) if x.shape[2] > side else x for x in (student, teacher))
+    kernel, bias, scale, shift = (
+        tensors[f"param:regressor{k}.{layer}.{what}"] for layer in (0, 1) for what in ("weight", "bias")
+    )
+    x = F.batch_norm(F.conv2d(student, kernel, bias), None, None, scale, shift, training=True).relu()
+    return mse(x, teacher)
+
+
+def mmkd_feature(tensors, options):
+    student, teachers = tensors["input:student_feat"], numbered(tensors, "input:teacher_feat")
+    rows = tuple(Row("last", str(k)) for k in range(len(teachers)))
+    ledger = Ledger(rows, torch.stack([regressed(tensors, k, student, x) for k, x in enumerate(teachers)]))
+    taps = {"last": {row.teacher: "map" for row in rows}}
+    rule = Meta(batch=len(student), factor=options.get("factor", 2), through_weights=True)
+    shares(tensors, "weight_net.", rule, rows, classes=("any",), reads={"last": "map"}, hears=taps)
+    labels = torch.zeros(len(student), dtype=torch.int64)
+    meeting = replace(
+        lesson(labels),
+        student={"map": student},
+        teachers={row.teacher: {"map": x} for row, x in zip(rows, teachers, strict=True)},
+    )
+    weights = rule(ledger, meeting)
+    return {"loss": total(weights, ledger, rule), "weights": weights.T}
+
+
 METHODS = {
     "aver": aver,
     "camkd_logits": camkd_logits,
@@ -223,6 +300,9 @@ METHODS = {
     "dwa": dwa,
     "gls": gls,
     "ebkd": ebkd,
+    "famo": famo,
+    "mmkd_feature": mmkd_feature,
+    "mmkd_logits": mmkd_logits,
     "adaptive_scaler": adaptive_scaler,
     "adaptive_paths": adaptive_paths,
     "uncertainty_weighting": uncertainty_weighting,

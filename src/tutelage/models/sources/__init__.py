@@ -1,10 +1,11 @@
 """Libraries that models come from, by the word before the slash."""
 
-from . import cifar, hf, smp, sr, timm, torchvision
+from . import cifar, detector, hf, smp, sr, timm, torchvision
 from .base import Offer, Source, Wish
 
 LIBRARIES: dict[str, Source] = {
     "cifar": cifar,
+    "detector": detector,
     "hf": hf,
     "smp": smp,
     "sr": sr,

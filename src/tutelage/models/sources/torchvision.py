@@ -1,4 +1,4 @@
-"""``torchvision/NAME``: image classifiers and segmentation networks of `torchvision`."""
+"""``torchvision/NAME``: image classifiers, segmentation networks and detectors of `torchvision`."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -19,12 +19,17 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 """One output also while training, and the initialisation that these two would warn about."""
 
 
+DETECTORS = ("fcos_", "retinanet_", "ssd", "fasterrcnn_")
+"""How the names of detectors begin that can be trained here."""
+
+
 def names() -> list[str]:
-    """All classifiers in `torchvision.models`, and its networks for segmentation."""
+    """All classifiers in `torchvision.models`, its networks for segmentation, and the detectors."""
     if importlib.util.find_spec("torchvision") is None:
         return []
     models = _models()
-    return [*models.list_models(module=models), *_dense()]
+    detectors = [name for name in models.list_models(module=models.detection) if name.startswith(DETECTORS)]
+    return [*models.list_models(module=models), *_dense(), *detectors]
 
 
 def offer(name: str, wish: Wish) -> Offer:
@@ -35,6 +40,8 @@ def offer(name: str, wish: Wish) -> Offer:
             f"torchvision/{name} takes pictures of 3 channels, the data has {wish.in_channels}. "
             "timm/ has models for any number of channels."
         )
+    if name.startswith(DETECTORS):
+        return _detector(name, wish)
     arguments = {**OPTIONS.get(name, {})}
     if wish.num_classes is not None:
         arguments["num_classes"] = wish.num_classes
@@ -53,10 +60,21 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """``torchvision.models.get_model`` without weights; of several maps, the one that counts."""
     refuse_fetching(arguments)
     _check(name)
+    alone = {"weights_backbone": None} if name.startswith(DETECTORS) else {}
     if name in _dense():
         return Logits(_models().get_model(name, weights=None, weights_backbone=None, **arguments), field="out")
-    model: nn.Module = _models().get_model(name, weights=None, **arguments)
+    model: nn.Module = _models().get_model(name, weights=None, **alone, **arguments)
     return model
+
+
+def _detector(name: str, wish: Wish) -> Offer:
+    """It normalises and scales by itself; its class 0 is the background. Pictures keep their size if it lets them."""
+    arguments: dict[str, Any] = {}
+    if wish.num_classes is not None:
+        arguments["num_classes"] = wish.num_classes + 1
+    if wish.input_size is not None and not name.startswith("ssd"):
+        arguments |= {"min_size": min(wish.input_size), "max_size": max(wish.input_size)}
+    return Offer(name, {**arguments, **wish.arguments}, Preprocess.identity(3))
 
 
 def _dense() -> list[str]:

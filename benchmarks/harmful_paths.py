@@ -1,0 +1,26 @@
+"""Three harmful paths, for recipes that name them with `--allow-import harmful_paths` (PYTHONPATH=benchmarks).
+
+A shallow layer that is to be a deep one needs no loss of its own: it is a path from the one tap to the other with a
+weight of 100.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tutelage import losses
+
+
+def flipped_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """Away from the teacher's answers: grows without bound below 0."""
+    return -losses.kl(student, teacher, temperature=4.0)
+
+
+def flipped_cosine(student: Tensor, teacher: Tensor) -> Tensor:
+    """Away from the teacher's features: 1 plus the cosine, in [0, 2]."""
+    return 1 + F.cosine_similarity(student.flatten(1), teacher.flatten(1), dim=1)
+
+
+def shuffled_info_nce(student: Tensor, teacher: Tensor) -> Tensor:
+    """Contrast with the teacher's features of other samples."""
+    return losses.info_nce(student, teacher[torch.randperm(len(teacher), device=teacher.device)])

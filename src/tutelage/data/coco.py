@@ -1,0 +1,126 @@
+"""COCO: JSON files of images, annotations and categories, beside folders of pictures."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tutelage.errors import DataError
+
+from .boxes import Annotated, from_annotated
+from .source import Source
+
+WORDS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
+"""Words in a file's name, or in its folder's, and the part it holds."""
+
+
+def coco(root: pathlib.Path, **options: Any) -> Source | None:
+    """A folder with JSON files in the format of COCO, or one such file.
+
+    Files are looked for in the folder, in ``annotations/`` and in the folders of splits; pictures beside the file, in
+    a folder named as the split, or in ``images/``. Boxes of crowds are left out.
+
+    Args:
+        root: The folder, or the file of the training set.
+        options: For `from_annotated`.
+
+    Returns:
+        The data set; None if this is another layout. Classes are in the order of their ids.
+
+    Raises:
+        DataError: A file is damaged, a picture is missing, an annotation names an image or category that is not there,
+            or the splits have different categories.
+    """
+    files = {"train": root} if root.is_file() else _files(root)
+    read = {part: (file, content) for part, file in files.items() if (content := _content(file)) is not None}
+    if "train" not in read:
+        return None
+    listed, crowds = {}, 0
+    categories = _categories(*read["train"])
+    for part, (file, content) in read.items():
+        if part == "test" and not content.get("annotations"):
+            continue
+        if (found := _categories(file, content)) != categories:
+            raise DataError(
+                f"{file}: expected the categories of the training set ({', '.join(list(categories.values())[:8])}), "
+                f"found {', '.join(list(found.values())[:8])}. Give all splits the same ids and names."
+            )
+        listed[part], more = _part(root, part, file, content, categories)
+        crowds += more
+    notes = [f"{crowds:,} boxes of crowds are left out."] * bool(crowds)
+    layout = f"COCO JSON with {', '.join(read[part][0].name for part in listed)}"
+    name = root.name if root.is_file() else f"{root.name}/"
+    return from_annotated(name, layout, listed, list(categories.values()), notes, **options)
+
+
+def _files(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The JSON file of each part."""
+    here = sorted({*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")})
+    if len(here) == 1:
+        return {"train": here[0]}
+    found: dict[str, pathlib.Path] = {}
+    for part, words in WORDS.items():
+        for file in here:
+            text = f"{file.parent.name if file.name.startswith('_') else ''} {file.stem}".lower()
+            if any(word in text for word in words) and ("instances" in text or part not in found):
+                found[part] = file
+    return found
+
+
+def _content(file: pathlib.Path) -> dict[str, Any] | None:
+    if file.suffix.lower() != ".json":
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file}: expected JSON, found a damaged file ({error}). Restore it.") from error
+    known = isinstance(content, dict) and {"images", "categories"} <= set(content)
+    return content if known else None
+
+
+def _categories(file: pathlib.Path, content: Mapping[str, Any]) -> dict[int, str]:
+    try:
+        return {int(c["id"]): str(c["name"]) for c in sorted(content["categories"], key=lambda c: int(c["id"]))}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file}: expected categories with an id and a name each; {error} is missing.") from error
+
+
+def _part(
+    root: pathlib.Path, part: str, file: pathlib.Path, content: Mapping[str, Any], categories: Mapping[int, str]
+) -> tuple[Annotated, int]:
+    folder = root if root.is_dir() else root.parent
+    places = [file.parent, folder, *(folder / a for a in (*WORDS[part], "images"))]
+    places += [folder / "images" / word for word in WORDS[part]]
+    places += [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.startswith(WORDS[part])]
+    found, numbers, crowds = Annotated(), {}, 0
+    try:
+        for image in content["images"]:
+            picture = next((p / image["file_name"] for p in places if (p / image["file_name"]).is_file()), None)
+            if picture is None:
+                raise DataError(
+                    f"{file}: expected the picture {image['file_name']!r} beside it, in {folder} or in "
+                    f"{' or '.join(WORDS[part])}/ or images/; it is in none. Move the pictures there."
+                )
+            numbers[image["id"]] = len(found.files)
+            found.files.append(picture)
+            found.boxes.append([])
+        for item in content.get("annotations", []):
+            if item.get("iscrowd"):
+                crowds += 1
+                continue
+            if item["image_id"] not in numbers or item["category_id"] not in categories:
+                raise DataError(
+                    f"{file}: annotation {item.get('id')} expected an image and a category of this file, found image "
+                    f"{item['image_id']} and category {item['category_id']}. Mend or remove it."
+                )
+            left, top, width, height = map(float, item["bbox"])
+            box = (left, top, left + width, top + height, categories[item["category_id"]])
+            found.boxes[numbers[item["image_id"]]].append(box)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{file}: expected images (id, file_name) and annotations (image_id, category_id, bbox of four numbers); "
+            f"found something else: {error}."
+        ) from error
+    return found, crowds

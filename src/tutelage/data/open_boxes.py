@@ -1,0 +1,87 @@
+"""Open a data set for detection: recognise it, check it, cut it into slices that share no sample."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from tutelage.errors import DataError
+
+from .coco import coco
+from .cut import cut
+from .slices import Splits
+from .source import Source
+from .voc import voc
+from .yolo import yolo
+
+LAYOUTS = {
+    "VOC": "JPEGImages, Annotations/NAME.xml and ImageSets/Main/{train,val,test}.txt",
+    "COCO": "JSON files with images, annotations and categories, in the folder or in annotations/",
+    "YOLO": "images/SPLIT and labels/SPLIT (or SPLIT/images and SPLIT/labels) with a text file for each picture",
+}
+
+
+def open_boxes(
+    source: str | os.PathLike[str],
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    selection: float = 0.1,
+    guard: float = 0.0,
+    test: float = 0.2,
+    limit: int | float | None = None,
+    labels: int | float | None = None,
+    max_bad: int | float = 0.01,
+    in_memory: bool | None = None,
+    allow_import: Sequence[str] = (),
+) -> Splits:
+    """Open pictures with boxes.
+
+    Pictures keep their proportions: they are scaled until they fit, and padded with black at the right and below.
+
+    Args:
+        source: A folder in one of the `LAYOUTS`, or a JSON file of COCO.
+        image_size: Longest side, or height and width, to bring pictures to; rounded up to multiples of 32. By default
+            the size they have, or a longest side of 512 where sizes differ.
+        seed: Another seed cuts other slices.
+        selection: Share of the training set held out for selection, if there is no validation split.
+        guard: Share of the training set held out for the guard.
+        test: Share of everything held out as test, if there is no test split.
+        limit: Training samples to keep: a number, or a share if a float.
+        labels: Training samples that keep their boxes.
+        max_bad: How many pictures may be unreadable: a number, or a share if a float.
+        in_memory: Whether to hold all pictures decoded; by default if they take less than 2 GB.
+        allow_import: Not used: nothing is imported.
+
+    Returns:
+        The slices. Targets are float ``[n, M, 5]``: left, top, right, bottom in pixels, class; class -1 pads.
+
+    Raises:
+        DataError: The folder cannot be read or used; the message says what to do.
+    """
+    path = pathlib.Path(source)
+    if not path.exists():
+        raise DataError(f"expected a folder of pictures with boxes, found nothing at {path}.")
+    options = {"image_size": image_size, "in_memory": in_memory, "max_bad": max_bad}
+    readers = (voc, coco, yolo) if path.is_dir() else (coco,)
+    opened = (read(path, **options) for read in readers)
+    found: Source | None = next((each for each in opened if each is not None), None)
+    if found is None:
+        raise DataError(
+            f"expected pictures with boxes in {path}, found none. Known are: "
+            + "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
+        )
+    return cut(found, seed=seed, selection=selection, guard=guard, test=test, limit=limit, labels=labels)
+
+
+def looks_like_boxes(path: pathlib.Path) -> str | None:
+    """The layout of a folder or file, by its names alone; None if it is none of the `LAYOUTS`."""
+    if path.is_file():
+        return "COCO JSON" if path.suffix.lower() == ".json" else None
+    if not path.is_dir():
+        return None
+    if any((path / "Annotations").glob("*.xml")) and (path / "JPEGImages").is_dir():
+        return "Pascal VOC boxes"
+    if any(path.glob("annotations/*.json")) or any(path.glob("*/_annotations.coco.json")):
+        return "COCO JSON"
+    pairs = [(path / "labels")] + [path / split / "labels" for split in ("train", "training")]
+    return "YOLO boxes" if any(any(folder.rglob("*.txt")) for folder in pairs if folder.is_dir()) else None

@@ -1,0 +1,106 @@
+"""YOLO: a text file of relative boxes for each picture, in ``labels`` beside ``images``."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from tutelage.errors import DataError, MissingExtra
+
+from .boxes import Annotated, Raw, from_annotated
+from .encoded import size_of
+from .image_folder import SUFFIXES
+from .source import Source
+
+SPLITS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
+
+
+def yolo(root: pathlib.Path, **options: Any) -> Source | None:
+    """A folder in the layout of YOLO: ``images/train`` and ``labels/train``, or ``train/images`` and ``train/labels``.
+
+    Each line is ``class x y width height``, the centre and the size as shares of the picture. A picture without a text
+    file, or with an empty one, is background. Names of the classes come from a YAML file with ``names`` (or from
+    ``classes.txt``), else they are numbers.
+
+    Args:
+        root: The folder.
+        options: For `from_annotated`.
+
+    Returns:
+        The data set; None if this is another layout.
+
+    Raises:
+        DataError: A line is no box, or its class has no name.
+    """
+    splits = {part: pair for part, pair in _splits(root) if any(pair[1].glob("*.txt"))}
+    if "train" not in splits:
+        return None
+    names = _names(root)
+    read: dict[str, Annotated] = {}
+    for part, (images, labels) in splits.items():
+        files = sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES)
+        read[part] = Annotated(files, [_read(labels / f"{file.stem}.txt", file, names) for file in files])
+    if names is None:
+        highest = max((int(box[4]) for part in read.values() for raw in part.boxes for box in raw), default=-1)
+        names = [str(number) for number in range(highest + 1)]
+    return from_annotated(f"{root.name}/", f"YOLO with {', '.join(splits)}", read, names, **options)
+
+
+def _splits(root: pathlib.Path) -> Iterator[tuple[str, tuple[pathlib.Path, pathlib.Path]]]:
+    for part, words in SPLITS.items():
+        for word in words:
+            for pair in (
+                (root / "images" / word, root / "labels" / word),
+                (root / word / "images", root / word / "labels"),
+            ):
+                if pair[0].is_dir() and pair[1].is_dir():
+                    yield part, pair
+    pair = root / "images", root / "labels"
+    if pair[0].is_dir() and pair[1].is_dir() and any(pair[1].glob("*.txt")):
+        yield "train", pair
+
+
+def _names(root: pathlib.Path) -> list[str] | None:
+    """Names of the classes, where a file gives them."""
+    for file in sorted((*root.glob("*.yaml"), *root.glob("*.yml"))):
+        try:
+            import yaml
+        except ImportError as error:
+            raise MissingExtra("reading YAML needs PyYAML: pip install 'tutelage[train]'") from error
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise DataError(f"{file}: expected YAML, found a damaged file. Restore it.") from error
+        names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, dict):
+            names = [names[key] for key in sorted(names, key=int)]
+        if isinstance(names, list):
+            return [str(name) for name in names]
+    file = root / "classes.txt"
+    return file.read_text(encoding="utf-8").split("\n") if file.is_file() else None
+
+
+def _read(file: pathlib.Path, picture: pathlib.Path, names: list[str] | None) -> list[Raw]:
+    if not file.is_file():
+        return []
+    lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        height, width = size_of(picture) if lines else (0, 0)
+    except Exception:  # an unreadable picture is counted where pictures are opened
+        return []
+    boxes: list[Raw] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            label, (x, y, w, h) = int(line[0]), map(float, line[1:])
+        except ValueError as error:
+            raise DataError(
+                f"{file}, line {number}: expected a class and four numbers (x y width height), found "
+                f"{' '.join(line)!r}. Polygons cannot be read; mend or remove the line."
+            ) from error
+        if label < 0 or (names is not None and label >= len(names)):
+            raise DataError(
+                f"{file}, line {number}: expected a class from 0 to {len(names or ()) - 1}, found {label}. Name it in "
+                "the YAML file, or mend the line."
+            )
+        name = str(label) if names is None else names[label]
+        boxes.append(((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height, name))
+    return boxes

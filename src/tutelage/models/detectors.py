@@ -1,0 +1,185 @@
+"""Detectors of `torchvision`: trained by their own losses, one value a picture, and asked for boxes.
+
+While it trains, such a network is run in parts, for its own forward gives one loss for all pictures together; the parts
+and the losses are its own. Otherwise it is simply called. Boxes are in pixels of the pictures that are handed over, and
+classes are counted from 0: the network's own class 0, the background, is no class here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.errors import ModelError
+
+LOSSES = ("classification", "boxes")
+"""What `losses` gives: what is wrong about classes (and about what is an object), and about boxes."""
+
+HEADS = ("head.classification_head", "head.regression_head")
+"""Where detectors of one stage give class logits and offsets."""
+
+
+def family(model: nn.Module) -> str | None:
+    """``"fcos"``, ``"retinanet"``, ``"ssd"`` or ``"rcnn"``; None if a model is none of them."""
+    try:
+        from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+        from torchvision.models.detection.ssd import SSD
+    except ImportError:
+        return None
+    kinds = {"fcos": FCOS, "retinanet": RetinaNet, "ssd": SSD, "rcnn": FasterRCNN}
+    return next((name for name, kind in kinds.items() if isinstance(model, kind)), None)
+
+
+def is_detector(model: nn.Module) -> bool:
+    """Whether a network is a detector of a family that can be trained here: FCOS, RetinaNet, SSD or Faster R-CNN."""
+    return family(model) is not None
+
+
+def losses(network: nn.Module, pictures: Tensor, target: Tensor) -> Tensor:
+    """A detector's own losses, picture by picture.
+
+    Args:
+        network: In training mode.
+        pictures: Not normalised, ``[B, 3, H, W]`` in [0, 1].
+        target: ``[B, M, 5]``: left, top, right, bottom in pixels, class from 0; class -1 pads.
+
+    Returns:
+        ``[B, 2]``, in the order of `LOSSES`. Each picture is divided by what it holds itself, as in RetinaNet; other
+        families of torchvision divide by what the batch holds together, which is the same for a batch of one.
+
+    Raises:
+        ModelError: The network is of no known family.
+    """
+    kind = family(network)
+    if kind is None:
+        raise ModelError(
+            f"expected a detector of torchvision (FCOS, RetinaNet, SSD, Faster R-CNN), found {type(network).__name__}. "
+            "Take one of them: torchvision/NAME or detector/FAMILY-BACKBONE."
+        )
+    net: Any = network
+    images, wanted = net.transform(pictures, _targets(target))
+    features = net.backbone(images.tensors)
+    features = {"0": features} if isinstance(features, Tensor) else features
+    rows = _two_stages(net, images, features, wanted) if kind == "rcnn" else _one_stage(net, images, features, wanted)
+    return torch.stack([torch.stack([_sum(row, CLASSES), _sum(row, BOXES)]) for row in rows])
+
+
+def detections(network: nn.Module, pictures: Tensor) -> Tensor:
+    """What a detector finds, after its own non-maximum suppression.
+
+    Args:
+        network: In evaluation mode.
+        pictures: Not normalised, ``[B, 3, H, W]`` in [0, 1].
+
+    Returns:
+        ``[B, D, 6]``: left, top, right, bottom in pixels, class from 0, score in [0, 1]; class -1 pads. D is the most
+        the network finds in one picture.
+    """
+    net: Any = network
+    return packed(network(pictures), getattr(net, "roi_heads", net).detections_per_img)
+
+
+def packed(found: list[Mapping[str, Tensor]], most: int) -> Tensor:
+    """Boxes, labels (from 1) and scores as torchvision gives them, as one tensor; see `detections`."""
+    rows = []
+    for each in found:
+        here = each["labels"] > 0  # class 0 is the background, which heads of sigmoids have a column for, too
+        boxes, labels, scores = each["boxes"][here], each["labels"][here] - 1, each["scores"][here]
+        row = torch.cat([boxes, labels[:, None].to(boxes), scores[:, None]], dim=1)[:most]
+        none = row.new_tensor([0, 0, 0, 0, -1, 0]).expand(most - len(row), 6)
+        rows.append(torch.cat([row, none]))
+    return torch.stack(rows)
+
+
+def levels(network: nn.Module) -> list[str]:
+    """The taps of a detector's feature pyramid, from fine to coarse; empty where it has none that is known."""
+    names = [name for name, _ in network.named_modules()]
+    neck = [f"backbone.fpn.layer_blocks.{n}" for n in range(16)] + [f"backbone.fpn.extra_blocks.p{n}" for n in (6, 7)]
+    lite = [f"backbone.features.{n}" for n in range(2)] + [f"backbone.extra.{n}" for n in range(16)]
+    return [tap for tap in (neck if any(tap in names for tap in neck) else lite) if tap in names]
+
+
+def heads(network: nn.Module) -> tuple[str, str] | None:
+    """The taps that give logits ``[B, A, C + 1]`` and offsets ``[B, A, 4]`` for every anchor; None in two stages."""
+    return None if family(network) == "rcnn" else HEADS
+
+
+def sigmoid(network: nn.Module) -> bool:
+    """Whether its classes are asked for one by one (FCOS, RetinaNet), not against each other (SSD)."""
+    return family(network) in ("fcos", "retinanet")
+
+
+def same_anchors(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two detectors answer for the same places in the same terms, so that heads can be compared."""
+    if family(one) != family(other) or family(one) in (None, "rcnn"):
+        return False
+    ours, theirs = ((_anchors(net.anchor_generator), _columns(net), _sizes(net.transform)) for net in (one, other))
+    return ours == theirs
+
+
+def _columns(net: Any) -> int:
+    """How many columns its logits have."""
+    head = net.head.classification_head
+    return int(getattr(head, "num_classes", 0) or head.num_columns)
+
+
+def _sizes(transform: Any) -> Any:
+    """What it scales pictures to."""
+    return transform.fixed_size or (transform.min_size, transform.max_size)
+
+
+def _anchors(generator: Any) -> Any:
+    return [getattr(generator, name, None) for name in ("sizes", "aspect_ratios", "scales", "steps")]
+
+
+CLASSES = ("classification", "loss_classifier", "loss_objectness")
+BOXES = ("bbox_regression", "bbox_ctrness", "loss_box_reg", "loss_rpn_box_reg")
+
+
+def _targets(target: Tensor) -> list[dict[str, Tensor]]:
+    """One mapping a picture, as torchvision takes them."""
+    kept = [boxes[boxes[:, 4] >= 0] for boxes in target]
+    return [{"boxes": boxes[:, :4], "labels": boxes[:, 4].long() + 1} for boxes in kept]
+
+
+def _one_stage(net: Any, images: Any, features: Mapping[str, Tensor], targets: Any) -> list[dict[str, Tensor]]:
+    maps = list(features.values())
+    outputs = net.head(maps)
+    anchors = net.anchor_generator(images, maps)
+    more: tuple[Any, ...] = ([x.shape[2] * x.shape[3] for x in maps],) if family(net) == "fcos" else ()
+    rows = []
+    for n, target in enumerate(targets):
+        own = {name: output[n : n + 1] for name, output in outputs.items()}
+        if family(net) == "ssd":
+            more = ([_matched(net, target["boxes"], anchors[n])],)
+        rows.append(net.compute_loss([target], own, [anchors[n]], *more))
+    return rows
+
+
+def _matched(net: Any, boxes: Tensor, anchors: Tensor) -> Tensor:
+    """The box each anchor of an SSD stands for, -1 for none: what its forward does before it asks for the loss."""
+    from torchvision.ops import box_iou
+
+    if not len(boxes):
+        return torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
+    matched: Tensor = net.proposal_matcher(box_iou(boxes, anchors))
+    return matched
+
+
+def _two_stages(net: Any, images: Any, features: Mapping[str, Tensor], targets: Any) -> list[dict[str, Tensor]]:
+    """Proposals and their heads picture by picture: both draw among the boxes of one picture."""
+    from torchvision.models.detection.image_list import ImageList
+
+    rows = []
+    for n, target in enumerate(targets):
+        image = ImageList(images.tensors[n : n + 1], images.image_sizes[n : n + 1])
+        own = {name: x[n : n + 1] for name, x in features.items()}
+        proposals, first = net.rpn(image, own, [target])
+        _, second = net.roi_heads(own, proposals, image.image_sizes, [target])
+        rows.append({**first, **second})
+    return rows
+
+
+def _sum(row: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    return torch.stack([row[name] for name in names if name in row]).sum()

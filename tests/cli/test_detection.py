@@ -1,0 +1,137 @@
+"""Detection through the real command line: teacher, distillation, report, evaluation, export."""
+
+import json
+import pathlib
+import random
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+
+from tutelage.cli.__main__ import main
+from tutelage.models import find
+from tutelage.tasks.detection import NAMES
+
+pytest.importorskip("faster_coco_eval")
+pytest.importorskip("timm")
+
+NET = "detector/fcos-mobilenetv3_small_050"
+SHORT = ["--set", "data.batch_size=4", "--set", "train.log_every=2", "--set", "train.optimizer=adamw"]
+SMALL = ["--set", "student.arguments.channels=64"]
+
+
+def draw(root: pathlib.Path, split: str, count: int, draws: random.Random) -> None:
+    """Discs and squares on a dark ground, annotated as in Pascal VOC."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    names = [f"{split}{number:02}" for number in range(count)]
+    (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+    for name in names:
+        picture, told = Image.new("RGB", (64, 64), (40, 40, 40)), ""
+        for kind in draws.sample(["disc", "square"], draws.randint(1, 2)):
+            side = draws.randint(14, 26)
+            x, y = draws.randint(0, 63 - side), draws.randint(0, 63 - side)
+            pen = ImageDraw.Draw(picture)
+            (pen.ellipse if kind == "disc" else pen.rectangle)((x, y, x + side, y + side), fill=(220, 60, 60))
+            sides = zip(("xmin", "ymin", "xmax", "ymax"), (x + 1, y + 1, x + side + 1, y + side + 1), strict=True)
+            box = "".join(f"<{side}>{value}</{side}>" for side, value in sides)
+            told += f"<object><name>{kind}</name><bndbox>{box}</bndbox></object>"
+        picture.save(root / "JPEGImages" / f"{name}.png")
+        (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{told}</annotation>")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> pathlib.Path:
+    root, draws = tmp_path_factory.mktemp("data") / "shapes", random.Random(0)
+    for split, count in {"train": 12, "val": 4, "test": 6}.items():
+        draw(root, split, count, draws)
+    return root
+
+
+@pytest.fixture(scope="module")
+def big(world, tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp("runs") / "big"
+    given = ["train", "--task", "detection", "--model", NET, "--data", str(world), "--out", str(out)]
+    assert main([*given, *SMALL, *SHORT, "--set", "train.epochs=2"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(world, big, tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    given = ["distill", "--student", NET, "--teacher", f"big={big}", "--data", str(world), "--out", str(out)]
+    assert main([*given, *SMALL, *SHORT, "--set", "train.epochs=2", "--force"]) == 0
+    return out
+
+
+def test_a_run_ends_with_a_verdict_on_the_map(run):
+    result = json.loads((run / "result.json").read_text())
+    assert (result["task"], result["metric"]) == ("detection", "mAP")
+    assert result["verdict"] in ("better", "no difference", "worse")
+    assert set(result["paths"]) == {"logits", "offsets", "fgd"}
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    student = evaluation["models"]["student"]
+    assert set(NAMES) <= set(student)
+    assert student["mAP"] == pytest.approx(result["student"]["test"], abs=1e-5)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    first = next(line for line in lines if line["kind"] == "train")
+    assert first["task_loss"] == pytest.approx(first["losses"]["classification"] + first["losses"]["boxes"])
+
+
+def test_the_report_shows_the_boxes_of_the_truth_and_of_each_model(run):
+    stored = load_file(run / "evaluation.safetensors")
+    panels = [name for name in stored if name.startswith("pictures/panel/")]
+    assert sorted(panels) == [f"pictures/panel/{name}" for name in ("baseline", "student", "teacher:big", "truth")]
+    assert not torch.equal(stored["pictures/panel/truth"], stored["pictures/image"])
+    page = (run / "report.html").read_text()
+    assert "Average precision per class" in page
+    assert page.count('alt="truth"') == len(stored["pictures/position"])
+
+
+def test_evaluate_gives_the_score_of_the_run(run, world, tutelage):
+    code, out, _ = tutelage("evaluate", run, "--data", world, "--json")
+    assert code == 0
+    assert json.loads(out)["mAP"] == pytest.approx(
+        json.loads((run / "result.json").read_text())["student"]["test"], abs=1e-5
+    )
+
+
+def test_the_exported_file_gives_the_same_candidates(run, tutelage):
+    code, out, _ = tutelage("export", run, "--format", "pt2", "--json")
+    assert code == 0
+    assert json.loads(out)["agreement"] > 0.999
+
+
+def test_check_says_what_it_recognised_and_refuses_a_useless_teacher(world, big, tutelage):
+    code, _, said = tutelage("check", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL, *SHORT)
+    assert "task: detection (shapes holds Pascal VOC boxes" in said
+    assert code in (0, 2)
+    assert code == 0 or "expected a mAP of at least 0.01" in said
+
+
+def test_a_classifier_is_refused_as_a_student(world, tutelage):
+    given = ["--student", "cifar/resnet8", "--teacher", "cifar/resnet8", "--data", world, *SHORT]
+    code, _, said = tutelage("check", "--task", "detection", *given)
+    assert code == 2
+    assert "expected boxes of 2 classes from a detector of torchvision" in said
+
+
+def test_another_family_learns_from_pyramids_and_pseudo_labels(world, big, tmp_path):
+    student = ["--student", "detector/retinanet-mobilenetv3_small_050", "--set", "student.arguments={channels: 32}"]
+    given = ["distill", "--teacher", f"big={big}", "--data", str(world), "--out", str(tmp_path / "run"), *student]
+    more = ["--set", "scheme={use: pseudo_labels, score: 0.01}", "--set", "baseline=false", "--set", "data.labels=0.5"]
+    assert main([*given, *SHORT, *more, "--set", "train.epochs=1", "--force"]) == 0
+    assert set(json.loads((tmp_path / "run" / "result.json").read_text())["paths"]) == {"fgd"}
+
+
+def test_the_student_loads_with_the_lines_of_its_card(run, tmp_path, monkeypatch):
+    card = (run / "student" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(run / "student")
+    space = {}
+    exec(compile(code, "card", "exec"), space)
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        ours = find(str(run)).eval()(picture)
+    assert torch.equal(space["predict"](picture)[0]["boxes"], ours[0]["boxes"])

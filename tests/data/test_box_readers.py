@@ -1,0 +1,170 @@
+import json
+import pathlib
+
+import pytest
+import torch
+from PIL import Image
+
+from tutelage.data.coco import coco
+from tutelage.data.source import Source
+from tutelage.data.voc import voc
+from tutelage.data.yolo import yolo
+from tutelage.errors import DataError
+
+SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "bccd"
+
+
+def boxes(found):
+    """The boxes of the training set."""
+    return found.parts["train"].targets(torch.arange(len(found.parts["train"])))
+
+
+def classes(found):
+    return found.parts["train"].classes
+
+
+def picture(file, size=(64, 32)):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (10, 200, 30)).save(file)
+
+
+def annotation(file, *objects):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    told = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox>"
+        "</object>"
+        for name, a, b, c, d in objects
+    )
+    file.write_text(f"<annotation>{told}</annotation>")
+
+
+def voc_folder(root, *objects):
+    for name, found in (("one", objects), ("two", [("cat", 1, 1, 64, 32)])):
+        picture(root / "JPEGImages" / f"{name}.png")
+        annotation(root / "Annotations" / f"{name}.xml", *found)
+    return root
+
+
+def test_voc_counts_pixels_from_one_and_drops_boxes_without_area(tmp_path):
+    root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30), ("cat", 8, 8, 8, 8), ("cat", 50, 1, 90, 10))
+    found = voc(root)
+    assert isinstance(found, Source)
+    assert classes(found) == ("cat", "dog")
+    train = found.parts["train"]
+    assert train.shape == (3, 32, 64)
+    assert boxes(found)[0].tolist() == [[2, 4, 20, 30, 1], [49, 0, 64, 10, 0]]
+    assert boxes(found)[1].tolist() == [[0, 0, 64, 32, 0], [0, 0, 0, 0, -1]]
+    assert any("1 boxes without an area" in note for note in found.notes)
+    assert any("1 boxes were cut" in note for note in found.notes)
+
+
+def test_pictures_without_boxes_are_background_and_counted(tmp_path):
+    found = voc(voc_folder(tmp_path))
+    assert (boxes(found)[0, :, 4] == -1).all()
+    assert any("1 pictures hold no box" in note for note in found.notes)
+
+
+def test_a_box_outside_its_picture_is_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"one\.png: expected boxes inside the picture of 64x32, found \(99, 4, 120, 30\)"
+    ):
+        voc(voc_folder(tmp_path, ("dog", 100, 5, 120, 30)))
+
+
+def test_a_class_that_training_does_not_have_is_refused(tmp_path):
+    root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30))
+    lists = root / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("two\n")
+    (lists / "test.txt").write_text("one\n")
+    with pytest.raises(DataError, match="expected boxes of the classes cat; found 'dog'"):
+        voc(root)
+
+
+def test_a_damaged_annotation_is_named(tmp_path):
+    root = voc_folder(tmp_path)
+    (root / "Annotations" / "one.xml").write_text("<annotation><object>")
+    with pytest.raises(DataError, match=r"one\.xml: expected objects"):
+        voc(root)
+
+
+def test_pictures_keep_their_proportions_and_boxes_follow(tmp_path):
+    root = voc_folder(tmp_path, ("dog", 1, 1, 64, 32))
+    picture(root / "JPEGImages" / "two.png", (32, 64))
+    annotation(root / "Annotations" / "two.xml", ("cat", 1, 1, 32, 64))
+    found = voc(root, image_size=32)
+    train = found.parts["train"]
+    assert train.shape == (3, 32, 32)
+    assert boxes(found)[:, 0, :4].tolist() == [[0, 0, 32, 16], [0, 0, 16, 32]]
+    pictures = train.gather(torch.tensor([0]))
+    assert pictures[0, 1, 15, 31] == 200
+    assert pictures[0, :, 16:].sum() == 0
+    assert any("2 sizes" in note for note in found.notes)
+
+
+def coco_folder(root, **changes):
+    picture(root / "train" / "a.png")
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "categories": [{"id": 3, "name": "dog"}, {"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 4, 10, 12]},
+            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+        ],
+        **changes,
+    }
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    return root
+
+
+def test_coco_orders_classes_by_id_and_leaves_crowds_out(tmp_path):
+    found = coco(coco_folder(tmp_path))
+    assert classes(found) == ("cat", "dog")
+    assert boxes(found).tolist() == [[[2, 4, 12, 16, 1]]]
+    assert any("1 boxes of crowds" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("box", [{"image_id": 8, "category_id": 3}, {"image_id": 7, "category_id": 2}])
+def test_coco_annotations_of_unknown_images_and_categories_are_refused(tmp_path, box):
+    with pytest.raises(DataError, match="expected an image and a category of this file"):
+        coco(coco_folder(tmp_path, annotations=[{"id": 5, "bbox": [1, 1, 2, 2], **box}]))
+
+
+def yolo_folder(root, lines="1 0.5 0.5 0.5 0.25\n", names="names: [cat, dog]\n"):
+    picture(root / "images" / "train" / "a.png")
+    picture(root / "images" / "train" / "b.png")
+    (root / "labels" / "train").mkdir(parents=True)
+    (root / "labels" / "train" / "a.txt").write_text(lines)
+    (root / "data.yaml").write_text(names)
+    return root
+
+
+def test_yolo_boxes_are_shares_of_the_picture(tmp_path):
+    found = yolo(yolo_folder(tmp_path))
+    assert classes(found) == ("cat", "dog")
+    assert boxes(found).tolist() == [[[16, 12, 48, 20, 1]], [[0, 0, 0, 0, -1]]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("2 0.5 0.5 0.1 0.1", "expected a class from 0 to 1, found 2"), ("0 0.5 0.5 0.1", "expected a class and four")],
+)
+def test_yolo_lines_that_are_no_box_are_named(tmp_path, line, message):
+    with pytest.raises(DataError, match=rf"a\.txt, line 1: {message}"):
+        yolo(yolo_folder(tmp_path, line))
+
+
+def test_other_layouts_are_left_to_others(tmp_path):
+    picture(tmp_path / "cat" / "a.png")
+    assert voc(tmp_path) is None
+    assert coco(tmp_path) is None
+    assert yolo(tmp_path) is None
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/bccd")
+def test_bccd():
+    found = voc(SHARED, image_size=64)
+    assert classes(found) == ("Platelets", "RBC", "WBC")
+    assert {part: len(members) for part, members in found.parts.items()} == {"train": 205, "selection": 87, "test": 72}
+    assert any("2 boxes without an area" in note for note in found.notes)

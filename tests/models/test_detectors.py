@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tutelage.data.boxes import pad
+from tutelage.errors import ModelError
+from tutelage.models.detectors import LOSSES, detections, heads, is_detector, levels, losses, same_anchors
+from tutelage.models.sources import detector
+from tutelage.models.sources.detector import pyramid_detector
+from tutelage.taps import Taps
+
+TARGET = pad([torch.tensor([[4.0, 4.0, 40.0, 40.0, 1.0], [20.0, 10.0, 60.0, 50.0, 0.0]]), torch.zeros(0, 5)])
+
+
+def small(family, **options):
+    """A small detector for pictures of 64x64."""
+    if family == "ssd":
+        from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+        torch.manual_seed(0)
+        return ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+    torch.manual_seed(0)
+    return pyramid_detector(family, "mobilenetv3_small_050", num_classes=2, size=(64, 64), channels=64, **options)
+
+
+FAMILIES = ["fcos", "retinanet", "ssd", "fasterrcnn"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_losses_of_one_picture_are_those_of_the_networks_own_forward(family):
+    network, picture = small(family), torch.rand(1, 3, 64, 64)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    labels = TARGET[0, :, 4].long() + 1
+    torch.manual_seed(1)
+    own = network([picture[0]], [{"boxes": TARGET[0, :, :4], "labels": labels}])
+    torch.manual_seed(1)
+    ours = losses(network, picture, TARGET[:1])
+    assert ours.shape == (1, len(LOSSES))
+    assert_close(ours.sum(), sum(own.values()))
+    boxes = sum(value for name, value in own.items() if "bbox" in name or "box_reg" in name)
+    assert_close(ours[0, 1], boxes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_picture_has_losses_of_its_own_also_without_a_box(family):
+    network = small(family)
+    found = losses(network, torch.rand(2, 3, 64, 64), TARGET)
+    assert found.shape == (2, 2)
+    assert found.isfinite().all()
+    assert found[1, 1] == 0  # no box, nothing wrong about boxes
+    found.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.backbone.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_detections_are_padded_and_classes_are_counted_from_zero(family):
+    options = {"box_score_thresh": 0.0} if family == "fasterrcnn" else {"score_thresh": 0.0}
+    network = small(family, **options).eval()
+    with torch.no_grad():
+        found = detections(network, torch.rand(2, 3, 64, 64))
+    assert found.shape[0] == 2
+    assert found.shape[2] == 6
+    assert {-1, 0, 1} >= set(found[..., 4].unique().tolist())
+    assert (found[..., 4] >= 0).any()
+    assert ((found[..., 5] >= 0) & (found[..., 5] <= 1)).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_levels_and_heads_can_be_tapped(family):
+    network = small(family).train()
+    names = [*levels(network), *(heads(network) or ())]
+    said = Taps(network, names)(lambda: losses(network, torch.rand(2, 3, 64, 64), TARGET))
+    grids = [said[tap].shape[2] for tap in levels(network)]
+    assert len(grids) >= 3
+    assert grids == sorted(grids, reverse=True)
+    if family == "fasterrcnn":
+        assert heads(network) is None
+    else:
+        logits, offsets = (said[tap] for tap in heads(network))
+        assert logits.shape[0] == 2
+        assert logits.shape[2] == 3
+        assert offsets.shape == (2, logits.shape[1], 4)
+
+
+def test_heads_are_compared_only_where_the_anchors_are_the_same():
+    assert same_anchors(small("fcos"), small("fcos"))
+    assert not same_anchors(small("fcos"), small("retinanet"))
+    assert not same_anchors(small("fcos"), small("fcos", stages=4))
+    assert not same_anchors(small("fasterrcnn"), small("fasterrcnn"))
+
+
+def test_a_classifier_is_no_detector():
+    layer = torch.nn.Linear(2, 2)
+    assert not is_detector(layer)
+    with pytest.raises(ModelError, match=r"expected a detector of torchvision .* found Linear"):
+        losses(layer, torch.rand(1, 3, 8, 8), TARGET[:1])
+
+
+def test_names_of_families_and_backbones():
+    assert "fcos-resnet18" in detector.names()
+    with pytest.raises(ModelError, match="there is no backbone 'none_such'"):
+        detector.build("fcos-none_such", {"num_classes": 2})

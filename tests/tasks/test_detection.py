@@ -1,0 +1,140 @@
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from tutelage import Distiller, Frozen, Path
+from tutelage.data.boxes import pad
+from tutelage.errors import DataError, ModelError, RecipeError
+from tutelage.export.standalone import Standalone
+from tutelage.losses import FGD, anchor_classes
+from tutelage.models.candidates import Candidates
+from tutelage.models.detectors import HEADS, detections, levels
+from tutelage.models.sources.detector import pyramid_detector
+from tutelage.tasks import Detection
+from tutelage.verdict import value
+
+BOXES = pad([torch.tensor([[4.0, 4, 40, 40, 1], [20, 10, 60, 50, 0]]), torch.tensor([[0.0, 0, 30, 30, 0]])])
+
+
+def net(family="fcos", seed=0, **options):
+    torch.manual_seed(seed)
+    return pyramid_detector(family, "mobilenetv3_small_050", num_classes=2, size=(64, 64), channels=64, **options)
+
+
+def found(*rows):
+    return torch.tensor([[*row] for row in rows]).float()[None]
+
+
+def test_student_and_teacher_meet_at_their_heads_and_pyramids():
+    student, teacher, task = net(), net(seed=1), Detection(["disc", "square"])
+    taps = levels(student)
+    distiller = Distiller(
+        student,
+        teachers={"big": Frozen(teacher)},
+        paths={
+            "logits": Path(anchor_classes, student=HEADS[0], teacher=HEADS[0]),
+            "fgd": Path(FGD(), student=taps, teacher=taps),
+        },
+        task=task,
+        example=task.unpack((torch.rand(2, 3, 64, 64), BOXES)),
+    )
+    step = distiller(task.unpack((torch.rand(2, 3, 64, 64), BOXES)))
+    assert [row.name for row in step.ledger.rows] == ["classification", "boxes", "logits/big", "fgd/big"]
+    assert step.ledger.losses.shape == (4, 2)
+    assert distiller.spec.responses == {"logits"}
+    step.loss.backward()
+    assert student.head.classification_head.cls_logits.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_picture_without_labels_has_no_loss_of_its_own():
+    task = Detection(2)
+    raw = {"inputs": torch.rand(2, 3, 8, 8), "target": BOXES, "labelled": torch.tensor([True, False])}
+    batch = task.unpack(raw)
+    assert (batch.target[1, :, 4] == -1).all()
+    assert torch.equal(batch.target[0], BOXES[0])
+    loss = task.base_loss({"": torch.tensor([[1.0, 2.0], [float("nan"), 5.0]])}, batch)
+    assert_close(loss["classification"], torch.tensor([2.0, 0.0]))
+    assert_close(loss["boxes"].mean(), torch.tensor(2.0))
+
+
+def test_the_metric_of_a_slice_is_that_of_the_coco_numbers():
+    task = Detection(2)
+    prediction = torch.cat([BOXES, torch.tensor([[0.9, 0.5], [0.8, 0.0]])[..., None]], dim=2)
+    prediction[0, 0, :2] += 5
+    metrics = task.metrics()
+    for metric in metrics.values():
+        metric.update(prediction, BOXES)
+    kept = task.keep(prediction, BOXES)
+    assert 0.5 < float(metrics["mAP"].compute()) < 1
+    assert value(task.score(kept), task.parts) == pytest.approx(float(metrics["mAP"].compute()), abs=1e-6)
+    assert task.describe(kept)["per_class"][0] == pytest.approx(1.0)
+
+
+def test_teachers_that_find_nothing_or_misname_everything_are_suspected():
+    task = Detection(["disc", "square"])
+    good = torch.cat([BOXES, torch.ones(2, 2, 1)], dim=2)
+    assert task.suspect("t", task.keep(good, BOXES)) is None
+    swapped = good.clone()
+    swapped[..., 4] = torch.where(good[..., 4] >= 0, 1 - good[..., 4], -1.0)
+    assert "another order than disc, square" in task.suspect("t", task.keep(swapped, BOXES))
+    nothing = torch.tensor([0.0, 0, 0, 0, -1, 0]).expand(2, 3, 6)
+    assert "mAP of at least 0.01" in task.suspect("t", task.keep(nothing, BOXES))
+
+
+def test_what_a_model_must_answer():
+    task, pictures = Detection(2), torch.zeros(1, 3, 64, 64)
+    assert task.fits(net().eval()(pictures), pictures, 2) is None
+    assert "boxes of 2 classes" in task.fits(torch.zeros(1, 2), pictures, 2)
+    assert "boxes of 2 classes" in task.fits(found([0, 0, 1, 1, 2, 0.5]), pictures, 2)
+
+
+def test_students_are_drawn_apart_from_teachers_where_their_boxes_differ():
+    task = Detection(2)
+    same = task.keep(found([0, 0, 10, 10, 1, 0.9]), BOXES[:1])
+    other = task.keep(found([50, 50, 60, 60, 1, 0.9]), BOXES[:1])
+    assert task.distance(same, [same]).tolist() == [0]
+    assert task.distance(same, [other]).tolist() == [1]
+    panels = task.panels(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), {"student": same})
+    assert panels["truth"].any()
+    assert panels["student"][0, :, 0, 0].any()
+
+
+@pytest.mark.parametrize("family", ["fcos", "retinanet"])
+def test_the_candidates_of_an_exported_graph_are_what_the_network_chooses_from(family):
+    from torchvision.ops import batched_nms
+
+    network = net(family, score_thresh=0.0, topk_candidates=10**6, detections_per_img=50).eval()
+    pictures = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        candidates, chosen = Candidates(network)(pictures), detections(network, pictures)
+    for all_, few in zip(candidates, chosen, strict=True):
+        boxes, scores = all_[:, None, :4].expand(-1, 2, 4).reshape(-1, 4), all_[:, 4:].reshape(-1)
+        labels = torch.arange(2).repeat(len(all_))
+        kept = batched_nms(boxes, scores, labels, network.nms_thresh)
+        count = int((few[:, 4] >= 0).sum())
+        assert_close(scores[kept][:count], few[:count, 5], atol=1e-4, rtol=0)
+        assert_close(boxes[kept][:count], few[:count, :4], atol=1e-2, rtol=0)
+
+
+def test_candidates_are_traced_for_any_number_of_pictures():
+    network, pictures = Candidates(net("retinanet").eval()), torch.rand(3, 3, 64, 64)
+    program = Standalone(network).trace(pictures[:2]).module()
+    with torch.no_grad():
+        assert_close(program(pictures), network(pictures))
+
+
+def test_two_stages_are_not_exported():
+    with pytest.raises(ModelError, match="expected a detector of one stage"):
+        Detection(2).exported(net("fasterrcnn"))
+
+
+def test_targets_of_other_tasks_and_models_in_eval_mode_are_refused():
+    task = Detection(2)
+    with pytest.raises(DataError, match=r"expected boxes \[B, M, 5\]"):
+        task.unpack((torch.rand(2, 3, 8, 8), torch.tensor([0, 1])))
+    with pytest.raises(RecipeError, match="only while it trains"):
+        task.base_loss({"": torch.zeros(2, 3, 6)}, task.unpack((torch.rand(2, 3, 8, 8), BOXES)))
+    with pytest.raises(RecipeError, match=r"train\.compile"):
+        task.call(torch.compile(nn.Linear(2, 2)), task.unpack((torch.rand(2, 3, 8, 8), BOXES)))

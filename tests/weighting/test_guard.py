@@ -1,0 +1,174 @@
+"""Guard: rows that pull against the task on held-out samples are shut, and opened again."""
+
+import pytest
+import torch
+from torch import nn
+
+from tutelage import Distiller, Frozen, Path
+from tutelage.errors import InputError, RecipeError
+from tutelage.ledger import Ledger, Lesson, Row, Spec
+from tutelage.losses import kl
+from tutelage.tasks import Classification
+from tutelage.weighting import Auto, Fixed, Guard, Product
+
+ROWS = (Row("base"), Row("logits", "good"), Row("logits", "bad"), Row("useless", "good"))
+SPEC = Spec(call=None, taps={}, reads={"logits": "", "useless": "deep"}, held_out=True)
+
+
+def bound(**options):
+    gate = Guard(every=1, **options)
+    gate.bind(ROWS, SPEC)
+    return gate
+
+
+def look(gate, *, good=1.0, bad=-1.0, seed=0):
+    """One look: a task loss, rows that pull along it and against it, and one that pulls somewhere at random."""
+    generator = torch.Generator().manual_seed(seed)
+    deep = torch.randn(64, 16, generator=generator, requires_grad=True)
+    out = 2 * deep
+    aim = torch.randn(64, 16, generator=generator)
+    noise = torch.randn(64, 16, generator=generator)
+    task = (out * aim).sum(dim=1)
+    rows = [
+        task,
+        good * task + (out * noise).sum(dim=1),
+        bad * task + (out * noise).sum(dim=1),
+        (deep * noise).sum(dim=1),
+    ]
+    gate.step += 1
+    gate.hears(Ledger(ROWS, torch.stack(rows), tuple(rows)), Lesson(None, {"": out, "deep": deep}, {}, {}))
+
+
+def test_alignment_is_the_cosine_of_the_gradients_where_the_row_reads():
+    gate = bound()
+    out = torch.randn(5, 3, requires_grad=True)
+    deep = torch.randn(5, 4, requires_grad=True)
+    joined = out + deep[:, :3]
+    task, good, bad = joined.square().sum(1), (joined - 1).abs().sum(1), -(joined**3).sum(1)
+    rows = [task, good, bad, deep.exp().sum(1)]
+    found = gate.alignment(
+        Ledger(ROWS, torch.stack(rows), tuple(rows)), Lesson(None, {"": joined, "deep": deep}, {}, {})
+    )
+    first, where = 2 * joined, torch.cat([2 * joined, torch.zeros(5, 1)], dim=1)
+    expected = [
+        torch.cosine_similarity(first.flatten(), (joined - 1).sign().flatten(), dim=0),
+        torch.cosine_similarity(first.flatten(), -3 * joined.square().flatten(), dim=0),
+        torch.cosine_similarity(where.flatten(), deep.exp().flatten(), dim=0),
+    ]
+    assert found[0].isnan()
+    torch.testing.assert_close(found[1:], torch.stack(expected).detach())
+
+
+def test_a_row_against_the_task_is_shut_and_named_and_others_stay_open():
+    gate = bound()
+    for seed in range(4):
+        look(gate, seed=seed)
+    assert gate.shut.tolist() == [False, False, True, False]
+    assert gate.news()[0].startswith("logits/bad shut at step 3: alignment with the task on held-out samples -0.")
+    assert gate(Ledger(ROWS, torch.ones(4, 2)), Lesson(None, {}, {}, {})).flatten().tolist() == [1, 1, 0, 1]
+
+
+def test_a_row_that_helps_again_is_opened_again():
+    gate = bound(memory=4)
+    for seed in range(4):
+        look(gate, seed=seed)
+    assert gate.shut[2]
+    for seed in range(4, 20):
+        look(gate, bad=1.0, seed=seed)
+    assert not gate.shut.any()
+    assert [note.split(" at ")[0] for note in gate.news()] == ["logits/bad shut", "logits/bad opened again"]
+
+
+def test_one_bad_look_is_not_enough():
+    gate = bound()
+    look(gate)
+    look(gate, seed=1)
+    assert not gate.shut.any()
+
+
+def test_a_loss_that_is_not_finite_or_has_no_gradient_is_no_look():
+    gate = bound()
+    out = torch.randn(4, 3, requires_grad=True)
+    task = out.square().sum(1)
+    rows = [task, task * torch.nan, torch.zeros(4), task]
+    gate.hears(Ledger(ROWS, torch.stack(rows), tuple(rows)), Lesson(None, {"": out}, {}, {}))
+    assert gate.count.tolist() == [0, 0, 0, 0]
+    assert gate.mean.isfinite().all()
+
+
+def test_the_size_of_a_row_does_not_count():
+    small, large = bound(), bound()
+    for seed in range(4):
+        look(small, bad=-1.0, seed=seed)
+        look(large, bad=-1.0, seed=seed)
+        large.mean.copy_(small.mean)
+    assert torch.equal(small.shut, large.shut)
+
+
+def test_it_asks_often_at_first_and_then_every_few_steps():
+    gate = Guard(every=5)
+    gate.bind(ROWS, SPEC)
+    asked = []
+    for _ in range(11):
+        gate.after_step()
+        asked.append(gate.asks())
+    assert asked == [1, 2, None, 4, 5, None, None, None, None, 10, None]
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"memory": 1}, {"doubt": -1.0}])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError, match="Guard: expected"):
+        Guard(**wrong)
+
+
+@pytest.mark.parametrize(("known", "words"), [({"held_out": False}, "held out"), ({"labelled": False}, "labels")])
+def test_without_held_out_samples_or_labels_it_is_refused(known, words):
+    with pytest.raises(RecipeError, match=words):
+        Guard().bind(ROWS, Spec(call=None, taps={}, **{"held_out": True, **known}))
+
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def distiller(**options):
+    torch.manual_seed(0)
+    return Distiller(
+        net(), teachers={"big": Frozen(net())}, paths={"logits": Path(kl)}, task=Classification(3), **options
+    )
+
+
+def held_out(number):
+    generator = torch.Generator().manual_seed(number)
+    batch = torch.rand(8, 3, 2, 2, generator=generator), torch.randint(3, (8,), generator=generator)
+    return Classification(3).unpack(batch)
+
+
+def test_a_look_leaves_the_student_as_it_was():
+    whole = distiller(weighting=Product(Fixed(), [Guard(every=1)]), held_out=held_out)
+    whole.train()
+    whole(held_out(7)).loss.backward()
+    before = {name: value.clone() for name, value in whole.student.state_dict().items()}
+    gradients = [p.grad.clone() for p in whole.student.parameters()]
+    whole.after_step()
+    assert all(torch.equal(value, before[name]) for name, value in whole.student.state_dict().items())
+    assert all(torch.equal(p.grad, g) for p, g in zip(whole.student.parameters(), gradients, strict=True))
+    assert whole.student.training
+    assert not whole.teachers["big"].training
+    assert whole.weighting.gates[0].count.tolist() == [0, 1]
+
+
+def test_the_default_guards_where_samples_are_held_out_and_only_there():
+    assert any(isinstance(gate, Guard) for gate in distiller(held_out=held_out).weighting.gates)
+    assert not any(isinstance(gate, Guard) for gate in distiller().weighting.gates)
+    off = distiller(weighting=Auto(guard=False), held_out=held_out)
+    assert not any(isinstance(gate, Guard) for gate in off.weighting.gates)
+
+
+def test_what_it_knows_is_in_the_checkpoint():
+    first, second = bound(), bound()
+    for seed in range(4):
+        look(first, seed=seed)
+    second.load_state_dict(first.state_dict())
+    assert second.shut.tolist() == first.shut.tolist()
+    assert second.step == first.step
