@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 from tutelage.data.boxes import pad
 from tutelage.errors import ModelError
+from tutelage.models import find
 from tutelage.models.detectors import LOSSES, detections, heads, is_detector, levels, losses, same_anchors
 from tutelage.models.sources import detector
 from tutelage.models.sources.detector import pyramid_detector
@@ -96,6 +97,21 @@ def test_a_classifier_is_no_detector():
     assert not is_detector(layer)
     with pytest.raises(ModelError, match=r"expected a detector of torchvision .* found Linear"):
         losses(layer, torch.rand(1, 3, 8, 8), TARGET[:1])
+
+
+def test_detectors_are_found_by_name_and_start_from_the_weights_of_a_classifier(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    classifier = timm.create_model("mobilenetv3_small_050", num_classes=5)
+    save_file(classifier.state_dict(), tmp_path / "classifier.safetensors")
+    given = {"num_classes": 2, "input_size": (64, 64), "arguments": {"channels": 64}, "seed": 0}
+    found = find("detector/fcos-mobilenetv3_small_050", weights=tmp_path / "classifier.safetensors", **given)
+    assert torch.equal(found.backbone.body.conv_stem.weight, classifier.conv_stem.weight)
+    assert found.transform.min_size == (64,)
+    assert "took the weights of the backbone" in found.origin["notes"][0]
+    fresh = find("detector/fcos-mobilenetv3_small_050", **given)
+    assert torch.equal(found.head.regression_head.bbox_reg.weight, fresh.head.regression_head.bbox_reg.weight)
 
 
 def test_names_of_families_and_backbones():
