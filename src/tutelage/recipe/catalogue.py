@@ -19,8 +19,8 @@ def names(folder: str) -> dict[str, str]:
     """The parts of a folder: the name to write in a recipe -> the name in Python.
 
     Example:
-        >>> sorted(names("schemes"))
-        ['channel_split', 'offline', 'paraphrased', 'privileged', 'reused_classifier', 'subclasses']
+        >>> "offline" in names("schemes")
+        True
         >>> names("weighting")["by_gradient"]
         'ByGradient'
     """
