@@ -103,7 +103,7 @@ def test_the_command_fills_a_store_and_runs_read_it_instead_of_asking_a_teacher(
     given = {"teachers": {"big": teacher}, "data": "digits", "force": True, "paths": ["logits", "pooled"]}
     done = cache(student=Digit(), store=tmp_path / "store", assignments=["data.views=2"], top_k=3, **given)
     assert done["forwards"] == sum(len(views) * n for views, n in _counted(done, tmp_path / "store"))
-    assert done["teachers"]["big"]["views"] == {"train": (0, 1), "selection": (-1,)}
+    assert done["teachers"]["big"]["views"] == {"train": (0, 1), "guard": (-1,), "selection": (-1,)}
     asked, scores = [], []
     for epochs in (2, 4):
         before = teacher.asked
