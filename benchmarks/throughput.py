@@ -440,7 +440,7 @@ SWEEP = (
 def sweep(given: argparse.Namespace) -> None:
     """Eight recipes over one store beside eight live runs."""
     three = [teacher(net) for net in NETS]
-    size = ["data.limit=2560", "data.selection=0.02", "train.epochs=8"]
+    size = ["data.limit=1280", "data.selection=0.02", "train.epochs=8"]
     totals = {"cached": 0.0, "live": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         common = ["--student", "cifar/resnet8", *taught(three), "--data", DATA, *sets(size)]
