@@ -41,7 +41,7 @@ bench: $(VENV)/.ready          ## what teachers cost, as ratios within one run
 
 bench-losses: $(VENV)/.ready   ## every loss alone against plain training: hours; resumes
 	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/losses --maps --set 'paths=[logits,srrl,similarity,ofd,fsp]'
-	$(BIN)/tutelage bench benchmarks/losses.yaml --out runs/losses --skip-refused
+	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/losses --skip-refused
 
 build: $(VENV)/.ready          ## wheel and sdist
 	$(BIN)/python -m pip install --quiet build

@@ -15,7 +15,7 @@ import torch
 from tutelage.bench import Results, leaderboard
 from tutelage.bench.leaderboard import left_out
 from tutelage.bench.methods import PLAIN
-from tutelage.bench.results import pack
+from tutelage.bench.results import FILE, pack
 from tutelage.cache import estimate
 from tutelage.engine.journal import Journal
 from tutelage.engine.results import write_json, write_tensors
@@ -274,10 +274,10 @@ class Board:
 
 
 def _claim(out: pathlib.Path) -> None:
-    """Refuse a folder that holds something else."""
+    """Refuse a folder that holds something else; results alone can be gone on with."""
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out}: expected a folder, found a file. Choose another name.")
-    if out.is_dir() and any(out.iterdir()) and not (out / REQUEST).exists():
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in (REQUEST, FILE)):
         raise RunError(
             f"--out {out}: expected a new folder or one of tutelage bench, found other files in it. Choose another "
             "folder."
