@@ -13,12 +13,13 @@ from tutelage.data import Loader, open_data
 from tutelage.engine import Settings
 from tutelage.engine.callbacks import Checkpoints
 from tutelage.engine.journal import Journal
+from tutelage.engine.results import notes_of
 from tutelage.engine.train import load_checkpoint, train_stage
 from tutelage.errors import Interrupted
 from tutelage.losses import CRD, kl
 from tutelage.schemes import Stage
 from tutelage.tasks import Classification
-from tutelage.weighting import IMTL, Adaptive, Auto, ByGradient, Fixed, GradNorm, Product, Trust
+from tutelage.weighting import IMTL, Adaptive, Auto, ByGradient, Fixed, GradNorm, Guard, Product, Trust
 
 DIGITS = open_data("digits", limit=320)
 
@@ -36,7 +37,7 @@ def network(width, seed):
     return nn.Sequential(*layers)
 
 
-def stage(weighting=None, paths=None):
+def stage(weighting=None, paths=None, **options):
     loader = loaders()[0]
     task = Classification(DIGITS.classes)
     paths = paths or {
@@ -53,8 +54,21 @@ def stage(weighting=None, paths=None):
         weighting=weighting or Product(Adaptive(), [Trust()]),
         example=task.unpack(loader.batch(0, 0)),
         samples=int(DIGITS.train.index.max()) + 1,
+        **options,
     )
     return Stage("student", {"student": pupil})
+
+
+def guarded():
+    """A path that pulls towards the teachers and one that pulls away from the labels, watched on held-out samples."""
+
+    def away(student, teacher, *, target):
+        return -nn.functional.cross_entropy(student, target, reduction="none")
+
+    held = Loader(DIGITS.selection, batch_size=64, seed=0, augment=None)
+    rule = Product(Fixed(), [Guard(every=2)])
+    paths = {"logits": Path(kl), "away": Path(away)}
+    return stage(rule, paths, held_out=lambda n: Classification(DIGITS.classes).unpack(held.batch(n, 0)))
 
 
 def loaders():
@@ -102,6 +116,16 @@ def test_rules_over_gradients_remember_where_they_were(tmp_path, monkeypatch, bu
     whole, resumed = whole_and_resumed(tmp_path, monkeypatch, 5, lambda: stage(build(), {"logits": Path(kl)}))
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_path_that_pulls_away_is_shut_and_named_also_after_a_stop(tmp_path, monkeypatch):
+    whole, resumed = whole_and_resumed(tmp_path, monkeypatch, 5, guarded)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    told = [notes_of(tmp_path / name / "metrics.jsonl", "student") for name in ("cut", "whole")]
+    assert told[0] == told[1]
+    assert all(note.startswith("away/") and " shut at step " in note for note in told[0])
+    assert len(told[0]) == 2
 
 
 def whole_and_resumed(tmp_path, monkeypatch, after, build):
