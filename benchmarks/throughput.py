@@ -1,6 +1,6 @@
 """What teachers cost, as ratios within one run.
 
-    python benchmarks/throughput.py [cached live loops linear memory whole sweep profile] [--blocks 30] [--threads 1]
+    python benchmarks/throughput.py [cached guard live loops linear memory whole sweep profile] [--blocks 30]
 
 Student resnet8, teachers resnet56, resnet44 and resnet32 of CIFAR-10, batch 128, KL and one pooled path, default
 weighting. Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`).
@@ -208,13 +208,7 @@ def over(above: list[float], *below: list[float]) -> list[float]:
 
 
 def cached(given: argparse.Namespace) -> None:
-    """A step with three cached teachers beside a plain step of the same engine, with and without the guard.
-
-    A block is as long as the guard waits between two of its looks, so that each block holds one.
-    """
-    from tutelage.weighting import Guard
-
-    given = argparse.Namespace(**{**vars(given), "steps": Guard().every})
+    """A step with three cached teachers beside a plain step of the same engine."""
     store, three = str(given.store / "three"), [teacher(net) for net in NETS]
     fill(store, three)
     kl = ["paths=[logits]"]
@@ -223,13 +217,41 @@ def cached(given: argparse.Namespace) -> None:
             "plain": (plain, ([],)),
             "default": (engine, (store, three, [])),
             "kl": (engine, (store, three, kl)),
-            "unguarded": (engine, (store, three, ["weighting={use: auto, guard: false}"])),
         },
         given,
     )
     report("cached, KL + pooled, 3 teachers / plain", over(found["default"], found["plain"]), 1.10, given)
     report("cached, KL only, 3 teachers / plain", over(found["kl"], found["plain"]), 1.05, given)
-    report("the default / the same without its guard", over(found["default"], found["unguarded"]), 1.05, given)
+
+
+def guard(given: argparse.Namespace) -> None:
+    """A look of the guard, shared out among the steps between two of them, on top of a step; processor time."""
+    from tutelage.cli import cache
+    from tutelage.cli.prepare import gather, prepare
+
+    store, three = str(given.store / "three"), [teacher(net) for net in NETS]
+    fill(store, three)
+    raw, live = gather(
+        None, student="cifar/resnet8", teachers=three, data=DATA, assignments=[*base(), f"train.cache={store}"]
+    )
+    prepared = cache.fill(cache.decide(prepare(raw, live, force=True), pathlib.Path(tempfile.mkdtemp())), print)
+    pupil = next(iter(prepared.scheme(prepared.cast(0)))).pupils["student"].train()
+    pupil.student.to(memory_format=torch.channels_last)
+    rule = next(gate for gate in pupil.weighting.gates if hasattr(gate, "every"))
+    optimizer = torch.optim.SGD(pupil.parameters(), lr=0.1, fused=True)
+    loader, ratios = prepared.loader("train", 0), []
+    for number in range(-3, given.blocks):
+        began = time.process_time()
+        batch = pupil.task.unpack(loader.batch(0, number % len(loader)))
+        optimizer.zero_grad()
+        pupil(batch).loss.backward()
+        optimizer.step()
+        stepped = time.process_time()
+        pupil.weighting.hears(*pupil._look(pupil.held_out(number % 5)))
+        looked = time.process_time()
+        if number >= 0:
+            ratios.append(1 + (looked - stepped) / (rule.every * (stepped - began)))
+    report("a step with its share of a look of the guard / a step", ratios, 1.05, given)
 
 
 def live(given: argparse.Namespace) -> None:
@@ -510,7 +532,7 @@ def profile(given: argparse.Namespace) -> None:
     engine(Pace(Watched(), 40), store, three, [])
 
 
-FIGURES = {f.__name__: f for f in (cached, live, loops, linear, memory, whole, sweep, profile)}
+FIGURES = {f.__name__: f for f in (cached, guard, live, loops, linear, memory, whole, sweep, profile)}
 
 
 def main() -> None:
