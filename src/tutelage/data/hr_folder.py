@@ -48,7 +48,7 @@ def open_pairs(
     test_data: str | None = None,
     seed: int = 0,
     selection: float = 0.1,
-    guard: float = 0.0,
+    guard: float | None = 0.0,
     test: float = 0.2,
     limit: int | float | None = None,
     in_memory: bool | None = None,
@@ -73,7 +73,7 @@ def open_pairs(
         test_data: Another folder, whose training part is the test split.
         seed: Another seed cuts other slices.
         selection: Share of the training set held out for selection, if there is no such split.
-        guard: Share of the training set held out for the guard.
+        guard: Share of the labelled training samples held out for the guard; None as for `cut`.
         test: Share of everything held out as test, if there is no such split.
         limit: Training pictures to keep; a number, or a share if a float.
         in_memory: Whether to hold the decoded pictures; by default if that takes less than `HELD` bytes.

@@ -105,7 +105,7 @@ def open_masks(
     image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
     selection: float = 0.1,
-    guard: float = 0.0,
+    guard: float | None = 0.0,
     test: float = 0.2,
     limit: int | float | None = None,
     labels: int | float | None = None,
@@ -128,7 +128,7 @@ def open_masks(
         image_size: Height and width to bring pictures and masks to, as for `open_data`.
         seed: Another seed cuts other slices.
         selection: Share of the training set held out for selection, if there is no validation split.
-        guard: Share of the training set held out for the guard.
+        guard: Share of the labelled training samples held out for the guard; None as for `cut`.
         test: Share of everything held out as test, if there is no test split.
         limit: Training samples to keep: a number, or a share if a float.
         labels: Training samples that keep their mask.
