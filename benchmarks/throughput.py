@@ -228,6 +228,7 @@ def guard(given: argparse.Namespace) -> None:
     """A look of the guard, shared out among the steps between two of them, on top of a step; processor time."""
     from tutelage.cli import cache
     from tutelage.cli.prepare import gather, prepare
+    from tutelage.weighting import Guard
 
     store, three = str(given.store / "three"), [teacher(net) for net in NETS]
     fill(store, three)
@@ -237,7 +238,7 @@ def guard(given: argparse.Namespace) -> None:
     prepared = cache.fill(cache.decide(prepare(raw, live, force=True), pathlib.Path(tempfile.mkdtemp())), print)
     pupil = next(iter(prepared.scheme(prepared.cast(0)))).pupils["student"].train()
     pupil.student.to(memory_format=torch.channels_last)
-    rule = next(gate for gate in pupil.weighting.gates if hasattr(gate, "every"))
+    rule = next(gate for gate in pupil.weighting.gates if isinstance(gate, Guard))
     optimizer = torch.optim.SGD(pupil.parameters(), lr=0.1, fused=True)
     loader, ratios = prepared.loader("train", 0), []
     for number in range(-3, given.blocks):
@@ -247,7 +248,7 @@ def guard(given: argparse.Namespace) -> None:
         pupil(batch).loss.backward()
         optimizer.step()
         stepped = time.process_time()
-        pupil.weighting.hears(*pupil._look(pupil.held_out(number % 5)))
+        pupil.weighting.hears(*pupil.look(pupil.held_out(number % 5)))
         looked = time.process_time()
         if number >= 0:
             ratios.append(1 + (looked - stepped) / (rule.every * (stepped - began)))

@@ -162,11 +162,11 @@ class Distiller(nn.Module):
         self.weighting.after_step(self.measure)
         if self.held_out is not None and (number := self.weighting.asks()) is not None:
             device = next(self.student.parameters()).device
-            self.weighting.hears(*self._look(self.held_out(number).each(lambda x: x.to(device))))
+            self.weighting.hears(*self.look(self.held_out(number).each(lambda x: x.to(device))))
 
     @torch.enable_grad()
-    def _look(self, batch: Batch) -> tuple[Ledger, Lesson]:
-        """The ledger of held-out samples, with gradient; in eval mode where the task's loss can be had so."""
+    def look(self, batch: Batch) -> tuple[Ledger, Lesson]:
+        """What everybody says of held-out samples, with gradient; in eval mode where the task's loss can be had so."""
         modes = {module: module.training for module in self.modules()}
         self.eval()
         self.student.train(not self.task.in_eval)

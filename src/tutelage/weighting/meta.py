@@ -17,7 +17,7 @@ from .adam import Adam
 from .base import Weighting, by_path, whole
 from .by_gradient import keep_graphs_of_compiled_models
 from .gramian import row_gradients, several_processes
-from .trust import _doubts
+from .trust import label_doubts
 
 REACH = 0.01
 """How far the student is moved, in parameter space, to see which entries of the ledger rise."""
@@ -232,7 +232,7 @@ class Meta(Weighting):
         fields: dict[str, Any] = {name: self._kept[name][chosen].to(at.device) for name in FIELDS}
         hard = Batch(**fields)
         with torch.enable_grad():
-            doubt = _doubts([self._call(twin, hard)], Lesson(hard, {}, {}, {}))[0]
+            doubt = label_doubts([self._call(twin, hard)], Lesson(hard, {}, {}, {}))[0]
             if doubt is None:
                 raise RecipeError("Meta: expected one class a sample; found answers that do not line up with labels.")
             return row_gradients([doubt.nanmean()], list(self._trained(twin).values()))[0].to(at.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 from tutelage.ledger import Ledger, Lesson, Row, Spec
 
 from .base import Weighting, per_row, whole
-from .trust import _doubts
+from .trust import label_doubts
 
 
 class Reliability(Weighting):
@@ -70,7 +70,7 @@ class Reliability(Weighting):
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """Weights in [0, 1], ``[K, B]``, each for itself."""
         names = list(lesson.teachers)
-        doubts = dict(zip(names, _doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
+        doubts = dict(zip(names, label_doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
         weights = torch.ones_like(ledger.losses)
         for k in self._weighed:
             doubt = doubts.get(ledger.rows[k].teacher or "")

@@ -97,13 +97,13 @@ class Trust(Weighting):
 
     def _weights(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         names = list(lesson.teachers)
-        answers = dict(zip(names, _doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
-        student = _doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
+        answers = dict(zip(names, label_doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
+        student = label_doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
         weights = list(torch.ones_like(ledger.losses.detach()))
         for members in by_path(ledger.rows).values():
             rows = [ledger.rows[k] for k in members]
             spoken = [answers.get(row.teacher or "") for row in rows]
-            heard = _doubts([self._read_by_head(row, lesson) for row in rows], lesson)
+            heard = label_doubts([self._read_by_head(row, lesson) for row in rows], lesson)
             shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
             for k, share, doubt in zip(members, shares, spoken, strict=True):
                 weights[k] = share if student is None or doubt is None else share * _credit(doubt, student)
@@ -149,7 +149,7 @@ def _pooled(feature: Tensor) -> Tensor:
     return feature.flatten(2).mean(dim=2) if feature.ndim > 3 else feature.flatten(1)
 
 
-def _doubts(answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
+def label_doubts(answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
     """Cross-entropy of each answer with the label, ``[B]``; None where it does not line up with the labels at all.
 
     Answers of one shape are taken at once, so that several teachers cost what one does.

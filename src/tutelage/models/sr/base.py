@@ -46,6 +46,30 @@ class SrNet(nn.Module):
         self.origin = {"library": "sr", "name": name, "arguments": arguments, "weights": None}
 
 
+class LongSkip(SrNet):
+    """A net whose whole body is a correction: what the first convolution gives is added to what comes after it.
+
+    A subclass makes the parts: `head`, `body`, `tail`, and `sub_mean` and `add_mean` around them.
+
+    Attributes:
+        colours: The largest value of a colour inside the net, 1 or 255.
+    """
+
+    colours: float
+    sub_mean: nn.Module
+    head: nn.Module
+    body: nn.Module
+    tail: nn.Module
+    add_mean: nn.Module
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Pictures ``[B, C, scale * H, scale * W]`` from ``[B, C, H, W]`` in [0, 1]."""
+        x = self.head(self.sub_mean(inputs * self.colours))
+        x = x + self.body(x)
+        larger: Tensor = self.add_mean(self.tail(x)) / self.colours
+        return larger
+
+
 class MeanShift(nn.Module):
     """Adds the mean picture or takes it away; with the names, but not as the parameters, of published weights.
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .base import MeanShift, SrNet, Upsampler, conv
+from .base import LongSkip, MeanShift, Upsampler, conv
 
 
 class Block(nn.Module):
@@ -24,7 +24,7 @@ class Block(nn.Module):
         return x + said * self.res_scale
 
 
-class Edsr(SrNet):
+class Edsr(LongSkip):
     """EDSR of any size, with the module names of EDSR-PyTorch.
 
     Taps: ``head``, ``body.0`` … the blocks, ``tail.0:input`` the features behind the long skip.
@@ -53,13 +53,6 @@ class Edsr(SrNet):
         self.body = nn.Sequential(*(Block(width, res_scale) for _ in range(blocks)), conv(width, width))
         self.tail = nn.Sequential(Upsampler(scale, width), conv(width, in_channels))
         self.add_mean = MeanShift(in_channels, colours, 1)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Pictures ``[B, C, scale * H, scale * W]`` from ``[B, C, H, W]`` in [0, 1]."""
-        x = self.head(self.sub_mean(inputs * self.colours))
-        x = x + self.body(x)
-        larger: Tensor = self.add_mean(self.tail(x)) / self.colours
-        return larger
 
 
 def edsr(

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from tutelage.errors import ModelError
 
-from .base import MeanShift, SrNet, Upsampler, conv
+from .base import LongSkip, MeanShift, Upsampler, conv
 
 
 class ChannelAttention(nn.Module):
@@ -36,7 +36,7 @@ class Residual(nn.Module):
         return x + said
 
 
-class Rcan(SrNet):
+class Rcan(LongSkip):
     """RCAN of any size, with the module names of the authors' code.
 
     Taps: ``head``, ``body.0`` … the groups, ``tail.0:input`` the features behind the long skip.
@@ -79,13 +79,6 @@ class Rcan(SrNet):
         self.body = nn.Sequential(*whole, conv(width, width))
         self.tail = nn.Sequential(Upsampler(scale, width), conv(width, in_channels))
         self.add_mean = MeanShift(in_channels, colours, 1)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Pictures ``[B, C, scale * H, scale * W]`` from ``[B, C, H, W]`` in [0, 1]."""
-        x = self.head(self.sub_mean(inputs * self.colours))
-        x = x + self.body(x)
-        larger: Tensor = self.add_mean(self.tail(x)) / self.colours
-        return larger
 
 
 def rcan(
