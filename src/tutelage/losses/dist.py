@@ -55,7 +55,9 @@ def dist(
         _rows((full(x) if temperature == 1 else full(x) / temperature).softmax(dim=1))
         for x in (student, teacher.detach())
     )
-    inter, intra = (1 - _correlation(probs, targets, dim=dim).mean() for dim in (1, 0))
+    even = 1 / probs.shape[1]  # probabilities sum to 1: their mean over the classes is known
+    inter = 1 - _correlation(probs - even, targets - even, dim=1).mean()
+    intra = 1 - _correlation(probs - probs.mean(dim=0), targets - targets.mean(dim=0), dim=0).mean()
     value: Tensor = temperature**2 * (inter_weight * inter + intra_weight * intra)
     return value.expand(len(student))
 
@@ -66,7 +68,7 @@ def _rows(probs: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor, *, dim: int) -> Tensor:
-    a, b = (x - x.mean(dim=dim, keepdim=True) for x in (a, b))
+    """Of what has mean 0 over `dim`."""
     lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
     correlation: Tensor = (a * b).sum(dim=dim) / (lengths + 1e-8)
     return correlation

@@ -39,12 +39,16 @@ def labels(loss: str, target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def own_and_others(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """The logit of each sample's label ``[B]``, and those of all other classes ``[B, C - 1]``.
+    """The logit of each sample's label ``[B]``, and all ``[B, C]``, where that of the label is too low to count.
+
+    The label's place holds -1e30: its probability is exactly 0, and so is its gradient, and 0 times its log-probability
+    is still 0, as it would not be at minus infinity.
 
     Example:
-        >>> own_and_others(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1]))
-        (tensor([2.]), tensor([[1., 3.]]))
+        >>> own, others = own_and_others(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1]))
+        >>> own, others.softmax(dim=1)
+        (tensor([2.]), tensor([[0.1192, 0.0000, 0.8808]]))
     """
-    column = torch.arange(logits.shape[1] - 1, device=logits.device)
+    column = torch.arange(logits.shape[1], device=logits.device)
     own = logits.gather(1, label[:, None]).squeeze(1)
-    return own, logits.gather(1, column + (column >= label[:, None]))
+    return own, logits.masked_fill(column == label[:, None], -1e30)

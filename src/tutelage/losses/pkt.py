@@ -46,9 +46,9 @@ def pkt(student: Tensor, teacher: Tensor, /, *, diagonal: bool = False, eps: flo
         flat = full(x).flatten(1)
         length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         directions = flat / torch.where(length > 0, length + eps, 1.0)
-        alike = (directions @ directions.T + 1).relu()  # twice the cosines from 0 to 1, before they are shares
-        if not diagonal:
-            alike = alike.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
+        itself = torch.eye(len(x), dtype=flat.dtype, device=x.device)
+        # Twice the cosines from 0 to 1, before they are shares; less 3 on the diagonal, which leaves 0 there.
+        alike = torch.addmm(1 - (0 if diagonal else 3) * itself, directions, directions.T).relu()
         total = alike.sum(dim=1, keepdim=True)
         return alike / torch.where(total > 0, total, 1.0)
 
