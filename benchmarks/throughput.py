@@ -45,17 +45,17 @@ def teacher(net: str) -> str:
 class Pace:
     """Called before each step: after every block of steps it tells how long they took and waits for its next turn."""
 
-    def __init__(self, turn: Any, steps: int) -> None:
-        self.turn, self.steps, self.done, self.began = turn, steps, 0, 0.0
+    def __init__(self, turn: Any, steps: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.turn, self.steps, self.clock, self.done, self.began = turn, steps, clock, 0, 0.0
 
     def __call__(self) -> None:
         """One step more."""
         if self.done % self.steps == 0:
             if self.done:
-                self.turn.send(time.perf_counter() - self.began)
+                self.turn.send(self.clock() - self.began)
             if self.turn.recv() == "stop":
                 os._exit(0)
-            self.began = time.perf_counter()
+            self.began = self.clock()
         self.done += 1
 
 
@@ -135,14 +135,19 @@ def base() -> list[str]:
     return ["data.limit=2560", "data.selection=0.02", "data.views=4"]
 
 
-def child(turn: Any, threads: int, steps: int, run: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def child(
+    turn: Any, threads: int, steps: int, clock: str, run: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     """A process that takes turns."""
     from tutelage.cli.memory import keep_freed_memory
 
     torch.set_num_threads(threads)
     keep_freed_memory()
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    run(Pace(turn, steps), *arguments)
+    run(Pace(turn, steps, CLOCKS[clock]), *arguments)
 
 
 Thing = tuple[Callable[..., None], tuple[Any, ...]]
@@ -154,7 +159,8 @@ def rounds(things: dict[str, Thing], given: argparse.Namespace) -> dict[str, lis
     turns, processes = {}, []
     for name, (run, arguments) in things.items():
         turns[name], other = context.Pipe()
-        processes.append(context.Process(target=child, args=(other, given.threads, given.steps, run, arguments)))
+        pace = other, given.threads, given.steps, given.clock
+        processes.append(context.Process(target=child, args=(*pace, run, arguments)))
         processes[-1].start()
     seconds: dict[str, list[float]] = {name: [] for name in things}
     names = list(things)
@@ -195,7 +201,7 @@ def report(figure: str, values: list[float], limit: float | None, given: argpars
     )
     print(f"{figure}: {median:.3f} [{low:.3f}, {high:.3f}] over {len(values)}{verdict}", flush=True)
     line = {"figure": figure, "median": median, "interval": [low, high], "n": len(values), "limit": limit, **more}
-    line |= {"threads": given.threads, "steps": given.steps}
+    line |= {"threads": given.threads, "steps": given.steps, "clock": given.clock}
     line |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "hardware": hardware()}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with RESULTS.open("a", encoding="utf-8") as file:
@@ -401,7 +407,7 @@ def inference_seconds(samples: int, threads: int) -> float:
     turn, other = context.Pipe()
     steps = samples // 128
     process = context.Process(
-        target=child, args=(other, threads, steps, inference, ([teacher(net) for net in NETS], []))
+        target=child, args=(other, threads, steps, "wall", inference, ([teacher(net) for net in NETS], []))
     )
     process.start()
     turn.send("go")
@@ -543,6 +549,9 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=30, help="rounds of each comparison")
     parser.add_argument("--steps", type=int, default=5, help="steps in a block")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall", help="of blocks: the processor's on a busy machine, one thread"
+    )
     parser.add_argument("--fills", type=int, default=5, help="how often stores are filled")
     parser.add_argument("--runs", type=int, default=3, help="how often whole runs are compared")
     parser.add_argument("--limit", type=int, default=10_000, help="training pictures of whole runs")

@@ -96,17 +96,20 @@ class Trust(Weighting):
             return self._weights(ledger, lesson)
 
     def _weights(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        names = list(lesson.teachers)
-        answers = dict(zip(names, label_doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
-        student = label_doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
+        said = {name: outputs.get("") for name, outputs in lesson.teachers.items()}
+        if self.absolute:
+            said[""] = lesson.student.get("")
+        answers = dict(zip(said, label_doubts(list(said.values()), lesson), strict=True))
+        credits = {name: _credit(doubt, answers.get("")) for name, doubt in answers.items()}
         weights = list(torch.ones_like(ledger.losses.detach()))
         for members in by_path(ledger.rows).values():
             rows = [ledger.rows[k] for k in members]
             spoken = [answers.get(row.teacher or "") for row in rows]
             heard = label_doubts([self._read_by_head(row, lesson) for row in rows], lesson)
             shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
-            for k, share, doubt in zip(members, shares, spoken, strict=True):
-                weights[k] = share if student is None or doubt is None else share * _credit(doubt, student)
+            for k, row, share in zip(members, rows, shares, strict=True):
+                credit = credits.get(row.teacher or "")
+                weights[k] = share if credit is None else share * credit
         stacked = torch.stack([weight.to(ledger.losses.dtype) for weight in weights])
         return whole(stacked, ledger.rows, self._batchwise)
 
@@ -137,8 +140,10 @@ class Trust(Weighting):
         return read
 
 
-def _credit(teacher: Tensor, student: Tensor) -> Tensor:
+def _credit(teacher: Tensor | None, student: Tensor | None) -> Tensor | None:
     """1 where the teacher doubts no more than the student or a doubt is unknown, falling to 0 beyond."""
+    if teacher is None or student is None:
+        return None
     return (student.detach() - teacher).nan_to_num(nan=0.0).clamp(max=0.0).exp()
 
 
@@ -155,9 +160,11 @@ def label_doubts(answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | 
     Answers of one shape are taken at once, so that several teachers cost what one does.
     """
     known = [x for x in answers if x is not None and _lines_up(x, lesson.batch.target)]
-    if len(known) == len(answers) > 1 and len({x.shape for x in known}) == 1:
-        return list(torch.func.vmap(lambda x: _doubt(x, lesson))(torch.stack(known)))
-    return [None if x is None or not _lines_up(x, lesson.batch.target) else _doubt(x, lesson) for x in answers]
+    if len(known) == len(answers) > 0 and len({x.shape for x in known}) == 1:
+        return list(_doubts(torch.stack(known), lesson))
+    return [
+        None if x is None or not _lines_up(x, lesson.batch.target) else _doubts(x[None], lesson)[0] for x in answers
+    ]
 
 
 def _lines_up(logits: Tensor, target: Tensor) -> bool:
@@ -169,21 +176,28 @@ def _lines_up(logits: Tensor, target: Tensor) -> bool:
     return target.shape in (logits.shape[:-1], logits.shape[:1] + logits.shape[2:])
 
 
-def _doubt(logits: Tensor, lesson: Lesson) -> Tensor:
-    """Cross-entropy with the label, ``[B]``: the mean over positions that have one.
+def _doubts(answers: Tensor, lesson: Lesson) -> Tensor:
+    """Cross-entropy of answers ``[K, B, ...]`` with the label, ``[K, B]``: the mean over positions that have one.
 
     NaN where a sample has no usable label, large where the answer is not finite.
     """
-    target = lesson.batch.target
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    target, usable = lesson.batch.target, lesson.batch.labelled
+    logits = answers.to(torch.promote_types(answers.dtype, torch.float32)).flatten(0, 1)
+    many = (len(answers),) + (1,) * (target.ndim - 1)
     if target.is_floating_point():
-        doubt, usable = F.cross_entropy(logits, target.to(logits), reduction="none"), lesson.batch.labelled
+        each = F.cross_entropy(logits, target.to(logits).repeat(many), reduction="none")
+        doubts = each.view(answers.shape[:2])
     else:
-        if target.shape == logits.shape[:-1]:
+        if target.shape == answers.shape[1:-1]:
             logits = logits.movedim(-1, 1)
         valid = (target >= 0) & (target < logits.shape[1])
-        each = F.cross_entropy(logits, target.where(valid, 0), reduction="none")
-        count = valid.reshape(len(valid), -1).sum(dim=1)
-        doubt = each.where(valid, 0.0).reshape(len(valid), -1).sum(dim=1) / count.clamp(min=1)
-        usable = lesson.batch.labelled & (count > 0)
-    return doubt.nan_to_num(nan=1e4, posinf=1e4).where(usable, torch.nan)
+        each = F.cross_entropy(logits, target.where(valid, 0).repeat(many), reduction="none")
+        doubts = each.view(*answers.shape[:2], -1)
+        if target.ndim > 1:
+            valid = valid.flatten(1)
+            count = valid.sum(dim=1)
+            doubts, valid = doubts.where(valid, 0.0).sum(dim=2) / count.clamp(min=1), count > 0
+        else:
+            doubts = doubts.squeeze(2)
+        usable = usable & valid
+    return doubts.nan_to_num(nan=1e4, posinf=1e4).where(usable, torch.nan)
