@@ -6,9 +6,9 @@ Student resnet8, teachers resnet56, resnet44 and resnet32 of CIFAR-10, batch 128
 weighting. Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`).
 
 Each thing that is timed runs in a process of its own, from start to end through the code that a run uses: loader,
-augmentation, Lightning, logging. The processes take turns: one trains a block while the others wait. A ratio is
-taken within each round; its median over the rounds stands with a 95% bootstrap interval. One line a figure is appended
-to benchmarks/results/throughput.jsonl.
+augmentation, Lightning, logging. The processes take turns: one trains a few steps while the others wait. A ratio is
+taken within each block of turns; its median over the blocks stands with a 95% bootstrap interval. One line a figure is
+appended to benchmarks/results/throughput.jsonl.
 """
 
 import argparse
@@ -164,12 +164,14 @@ def rounds(things: dict[str, Thing], given: argparse.Namespace) -> dict[str, lis
         processes[-1].start()
     seconds: dict[str, list[float]] = {name: [] for name in things}
     names = list(things)
-    for number in range(-2, given.blocks):  # two rounds to warm up
+    for number in range(-2 * given.turns, given.blocks * given.turns):  # two rounds to warm up
         for name in (*names[number % len(names) :], *names[: number % len(names)]):
             turns[name].send("go")
             took = turns[name].recv()
+            if number >= 0 and number % given.turns == 0:
+                seconds[name].append(0.0)
             if number >= 0:
-                seconds[name].append(took)
+                seconds[name][-1] += took
     for name, process in zip(names, processes, strict=True):
         turns[name].send("go")
         turns[name].recv()
@@ -201,7 +203,7 @@ def report(figure: str, values: list[float], limit: float | None, given: argpars
     )
     print(f"{figure}: {median:.3f} [{low:.3f}, {high:.3f}] over {len(values)}{verdict}", flush=True)
     line = {"figure": figure, "median": median, "interval": [low, high], "n": len(values), "limit": limit, **more}
-    line |= {"threads": given.threads, "steps": given.steps, "clock": given.clock}
+    line |= {"threads": given.threads, "steps": given.steps, "turns": given.turns, "clock": given.clock}
     line |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "hardware": hardware()}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with RESULTS.open("a", encoding="utf-8") as file:
@@ -547,7 +549,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="*", default=[], choices=[[], *FIGURES], help="all of them if none is named")
     parser.add_argument("--blocks", type=int, default=30, help="rounds of each comparison")
-    parser.add_argument("--steps", type=int, default=5, help="steps in a block")
+    parser.add_argument("--steps", type=int, default=5, help="steps in a turn")
+    parser.add_argument("--turns", type=int, default=1, help="turns in a block: 5 for one look of the guard in each")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--clock", choices=list(CLOCKS), default="wall", help="of blocks: the processor's on a busy machine, one thread"
