@@ -121,8 +121,17 @@ def test_another_family_learns_from_pyramids_and_pseudo_labels(world, big, tmp_p
     student = ["--student", "detector/retinanet-mobilenetv3_small_050", "--set", "student.arguments={channels: 32}"]
     given = ["distill", "--teacher", f"big={big}", "--data", str(world), "--out", str(tmp_path / "run"), *student]
     more = ["--set", "scheme={use: pseudo_labels, score: 0.01}", "--set", "baseline=false", "--set", "data.labels=0.5"]
+    more += ["--set", "paths=[fgd, crosskd]"]
     assert main([*given, *SHORT, *more, "--set", "train.epochs=1", "--force"]) == 0
-    assert set(json.loads((tmp_path / "run" / "result.json").read_text())["paths"]) == {"fgd"}
+    assert set(json.loads((tmp_path / "run" / "result.json").read_text())["paths"]) == {"fgd", "crosskd"}
+
+
+def test_a_head_that_features_go_on_through_cannot_be_stored(world, big, tmp_path, tutelage):
+    given = ["--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL, *SHORT, "--force"]
+    code, _, said = tutelage("cache", *given, "--store", tmp_path / "store", "--maps", "--set", "paths=[crosskd]")
+    assert code == 2
+    assert "path 'crosskd': the student's features go on through the head of teacher 'big'" in said
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_student_loads_with_the_lines_of_its_card(run, tmp_path, monkeypatch):

@@ -5,7 +5,19 @@ from torch.testing import assert_close
 from tutelage.data.boxes import pad
 from tutelage.errors import ModelError
 from tutelage.models import find
-from tutelage.models.detectors import LOSSES, detections, heads, is_detector, levels, losses, same_anchors
+from tutelage.models.detectors import (
+    HEADS,
+    LOSSES,
+    detections,
+    heads,
+    inside_head,
+    is_detector,
+    levels,
+    losses,
+    rest_of_head,
+    same_anchors,
+    same_levels,
+)
 from tutelage.models.sources import detector
 from tutelage.models.sources.detector import pyramid_detector
 from tutelage.taps import Taps
@@ -83,6 +95,54 @@ def test_levels_and_heads_can_be_tapped(family):
         assert logits.shape[0] == 2
         assert logits.shape[2] == 3
         assert offsets.shape == (2, logits.shape[1], 4)
+
+
+def plain():
+    """A RetinaNet whose head has no normalisation, as torchvision's first one."""
+    from torchvision.models.detection.retinanet import RetinaNetHead
+
+    network = small("retinanet")
+    network.head = RetinaNetHead(64, 9, 3)
+    return network
+
+
+@pytest.mark.parametrize("made", [lambda: small("fcos"), lambda: small("retinanet"), plain])
+def test_the_rest_of_a_head_says_of_what_is_inside_it_what_the_head_says(made):
+    from torchvision.models.detection.image_list import ImageList
+
+    network, pictures = made().eval(), torch.rand(2, 3, 64, 64)
+    taps, kept = inside_head(network), []
+    hook = network.backbone.register_forward_hook(lambda module, args, output: kept.extend(output.values()))
+    with torch.no_grad():
+        said = Taps(network, [*taps, *HEADS])(lambda: detections(network, pictures))
+        logits, boxes = rest_of_head(network)([said[tap] for tap in taps])
+    hook.remove()
+    assert any((said[tap] < 0).any() for tap in taps)  # in front of the activation
+    assert_close(logits, said[HEADS[0]])
+    anchors = network.anchor_generator(ImageList(pictures, [(64, 64)] * 2), kept)[0]
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    placed = boxes * sizes.repeat(1, 2) + (anchors[:, :2] + sizes / 2).repeat(1, 2)
+    codes = said[HEADS[1]]
+    coder = network.box_coder
+    expected = coder.decode(codes, anchors) if hasattr(network, "center_sampling_radius") else torch.stack(
+        [coder.decode_single(each, anchors) for each in codes]
+    )  # fmt: skip
+    assert_close(placed, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_heads_are_cut_only_where_they_have_towers():
+    assert [len(inside_head(small(family))) for family in FAMILIES] == [10, 10, 0, 0]
+    assert rest_of_head(small("ssd")) is None
+    assert same_levels(small("fcos"), small("retinanet"))
+    assert not same_levels(small("fcos"), small("fcos", stages=4))
+    assert not same_levels(small("ssd"), small("ssd"))
+
+
+def test_the_rest_of_a_head_is_the_networks_own():
+    network = small("fcos")
+    rest = rest_of_head(network)
+    assert rest.classes.cls_logits is network.head.classification_head.cls_logits
+    assert len(network.head.classification_head.conv) == 12
 
 
 def test_heads_are_compared_only_where_the_anchors_are_the_same():

@@ -11,6 +11,7 @@ from .comparative import comparative as comparative
 from .correlation import correlation as correlation
 from .crcd import CRCD as CRCD
 from .crd import CRD as CRD
+from .crosskd import crosskd as crosskd
 from .csd import CSD as CSD
 from .cwd import cwd as cwd
 from .dist import dist as dist
@@ -74,6 +75,7 @@ __all__ = [
     "channel_statistics",
     "comparative",
     "correlation",
+    "crosskd",
     "cwd",
     "dist",
     "dkd",

@@ -122,6 +122,10 @@ class Detection(Task):
         network = inner(model)
         return network.get_submodule("backbone") if detectors.is_detector(network) else network
 
+    def head(self, model: nn.Module) -> nn.Module | None:
+        """What follows behind the taps of `crosskd`."""
+        return detectors.rest_of_head(inner(model))
+
     def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The model's own losses; 0 where a picture is not labelled."""
         said = outputs[""].float()
@@ -226,6 +230,8 @@ class Detection(Task):
         student, teachers = models["student"], {name: model for name, model in models.items() if name != "student"}
         if short in ("logits", "offsets", "anchor_classes", "anchor_boxes"):
             return _heads(short, student, teachers)
+        if short == "crosskd":
+            return _across(student, teachers, sites)
         if short in ("features", "imitation", "cwd", "mgd", "attention", "similarity", "fgd"):
             return _pyramids(short, student, teachers, sites)
         return None
@@ -247,6 +253,25 @@ def _heads(short: str, student: nn.Module, teachers: Mapping[str, nn.Module]) ->
     else:
         wire = {"loss": {"use": "anchor_boxes", "scores": scores}, "student": offsets, "teacher": [offsets, classes]}
     return {short: {**wire, "teachers": alike, "connector": None}}
+
+
+def _across(
+    student: nn.Module, teachers: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]
+) -> dict[str, dict[str, Any]]:
+    """From inside the student's head through those of teachers whose pyramids have the same strides."""
+    strides = {name: [_octave(sites[name][tap]) for tap in detectors.levels(inner(model)) if tap in sites[name]]
+               for name, model in {"student": student, **teachers}.items()}  # fmt: skip
+    inside = {
+        name: detectors.inside_head(inner(teacher))
+        for name, teacher in teachers.items()
+        if detectors.same_levels(inner(student), inner(teacher)) and strides[name] == strides["student"]
+    }
+    if not inside:
+        return {}
+    width = detectors.head_width(inner(student))
+    other = {name: [{"use": "project"}] for name in inside if detectors.head_width(inner(teachers[name])) != width}
+    wire = {"loss": {"use": "crosskd"}, "student": detectors.inside_head(inner(student)), "teacher": inside}
+    return {"crosskd": {**wire, "teachers": list(inside), "connector": other or None}}
 
 
 def _pyramids(
