@@ -138,6 +138,7 @@ LOSSES = {
     "FGD": replace(learned("FGD", PYRAMID), teacher=PYRAMID.teacher, extras=BOXES),
     "crosskd": LossRow(TOWERS, TOWERS, {"head": RestOfHead()}),
     "anchor_classes": LossRow((6, 4), (6, 4)),
+    "ld": LossRow((6, 4, 3), (6, 4, 3)),
     "anchor_boxes": LossRow((6, 4), ((6, 4), (6, 3))),
     "dkd": LABELLED,
     "nkd": LABELLED,

@@ -254,8 +254,8 @@ def _refuse_heads(prepared: Prepared, paths: Mapping[str, Path], teachers: Mappi
             if "head" in path.wants and linear(teachers[teacher].head) is None:
                 raise CacheError(
                     f"path {name!r}: the student's features go on through the head of teacher {teacher!r}, but a store "
-                    "keeps no more of a teacher than a linear classifier. Hear the teachers live (train.cache=live), or "
-                    "leave this path out."
+                    "keeps no more of a teacher than a linear classifier. Hear the teachers live (train.cache=live), "
+                    "or leave this path out."
                 )
 
 

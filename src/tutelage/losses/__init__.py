@@ -29,6 +29,7 @@ from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
 from .kl import kl as kl
 from .l1 import l1 as l1
+from .ld import ld as ld
 from .mgd import MGD as MGD
 from .mse import mse as mse
 from .nkd import nkd as nkd
@@ -89,6 +90,7 @@ __all__ = [
     "kdsvd",
     "kl",
     "l1",
+    "ld",
     "mse",
     "nkd",
     "nst",
