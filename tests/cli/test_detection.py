@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
+from torch.utils.data import Dataset
 
 from tutelage.cli.__main__ import main
 from tutelage.models import find
@@ -101,6 +102,31 @@ def test_the_exported_file_gives_the_same_candidates(run, tutelage):
     code, out, _ = tutelage("export", run, "--format", "pt2", "--json")
     assert code == 0
     assert json.loads(out)["agreement"] > 0.999
+
+
+class Own(Dataset):
+    """Pictures with one disc each, boxes as torchvision has them."""
+
+    classes = ("disc", "square")
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, number):
+        picture = torch.full((3, 64, 64), 40, dtype=torch.uint8)
+        left = number % 30
+        picture[:, 10:40, left : left + 30] = 200
+        target = {"boxes": torch.tensor([[left, 10, left + 30, 40]]), "labels": torch.tensor([1 + number % 2])}
+        return picture, target
+
+
+def test_a_data_set_of_ones_own_is_trained_on(tmp_path):
+    import tutelage as tu
+
+    options = [*SMALL[1::2], *SHORT[1::2], "train.epochs=1"]
+    run = tu.train(model=NET, data={"train": Own(), "test": Own()}, out=tmp_path / "run", assignments=options)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["task"] == "detection"
+    assert set(run.student.eval()(torch.rand(1, 3, 64, 64))[0]) == {"boxes", "labels", "scores"}
 
 
 def test_check_says_what_it_recognised_and_refuses_a_useless_teacher(world, big, tutelage):

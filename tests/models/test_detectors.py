@@ -21,6 +21,7 @@ from tutelage.models.detectors import (
 from tutelage.models.sources import detector
 from tutelage.models.sources.detector import pyramid_detector
 from tutelage.taps import Taps
+from tutelage.tasks import Detection
 
 TARGET = pad([torch.tensor([[4.0, 4.0, 40.0, 40.0, 1.0], [20.0, 10.0, 60.0, 50.0, 0.0]]), torch.zeros(0, 5)])
 
@@ -172,6 +173,15 @@ def test_detectors_are_found_by_name_and_start_from_the_weights_of_a_classifier(
     assert "took the weights of the backbone" in found.origin["notes"][0]
     fresh = find("detector/fcos-mobilenetv3_small_050", **given)
     assert torch.equal(found.head.regression_head.bbox_reg.weight, fresh.head.regression_head.bbox_reg.weight)
+
+
+def test_grey_pictures_are_repeated_to_the_channels_of_a_detector():
+    task, given = Detection(2), {"num_classes": 2, "input_size": (64, 64), "arguments": {"channels": 64}, "seed": 0}
+    grey = find("detector/fcos-mobilenetv3_small_050", in_channels=1, **given).eval()
+    picture = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        said = [task.call(grey, task.unpack((x, TARGET[:1]))) for x in (picture, picture.expand(-1, 3, -1, -1))]
+    assert_close(said[0], said[1])
 
 
 def test_names_of_families_and_backbones():

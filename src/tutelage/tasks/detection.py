@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tutelage.data.augment_boxes import NO_BOX
 from tutelage.data.open_boxes import looks_like_boxes, open_boxes
+from tutelage.data.own_boxes import gives_boxes
 from tutelage.errors import DataError, RecipeError
 from tutelage.ledger import Batch, Outputs
 from tutelage.models import detectors
@@ -68,9 +69,9 @@ class Detection(Task):
 
     @classmethod
     def recognises(cls, source: Any) -> str | None:
-        """A folder in the layout of Pascal VOC, COCO or YOLO."""
+        """A folder in the layout of Pascal VOC, COCO or YOLO, or a data set whose first sample holds boxes."""
         if not isinstance(source, str | os.PathLike):
-            return None
+            return f"{type(source).__name__} gives pictures with boxes" if gives_boxes(source) else None
         layout = looks_like_boxes(pathlib.Path(source))
         return None if layout is None else f"{pathlib.Path(source).name} holds {layout}"
 
