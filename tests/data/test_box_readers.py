@@ -191,7 +191,7 @@ def test_an_empty_annotation_is_damaged_in_voc_and_coco_and_no_box_in_yolo(tmp_p
 
 
 def test_a_set_without_any_box_is_refused(tmp_path):
-    with pytest.raises(DataError, match="expected boxes in .*, found none in 1 pictures"):
+    with pytest.raises(DataError, match=r"expected boxes in .*, found none in 1 pictures"):
         coco(coco_folder(tmp_path, annotations=[]))
 
 
@@ -262,7 +262,7 @@ def test_yolo_names_are_numbered_without_a_gap(tmp_path):
 def test_a_missing_picture_is_an_error_where_it_is_listed_and_a_note_where_it_is_not(tmp_path):
     root = voc_folder(tmp_path / "voc")
     (root / "JPEGImages" / "one.png").unlink()
-    with pytest.raises(DataError, match="expected a picture and Annotations/one.xml for 'one'"):
+    with pytest.raises(DataError, match=r"expected a picture and Annotations/one\.xml for 'one'"):
         voc(root)
     with pytest.raises(DataError, match=r"expected the picture 'b\.png' beside it"):
         coco(coco_folder(tmp_path / "coco", images=[{"id": 7, "file_name": "b.png"}]))
