@@ -99,7 +99,7 @@ def own_boxes(
 
 def gives_boxes(source: Any) -> bool:
     """Whether the first sample of a data set, or of the training set among several, is a picture with boxes."""
-    given = source.get("train") if isinstance(source, Mapping) else source
+    given: Any = source.get("train") if isinstance(source, Mapping) else source
     given = given.dataset if isinstance(given, DataLoader) else given
     try:
         target = given[0][1]
