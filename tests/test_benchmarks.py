@@ -12,7 +12,7 @@ FOLDER = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 
 OTHER_TASKS = {
     *("affinity", "channel_statistics", "csd", "l1", "pisr"),
-    *("anchor_boxes", "anchor_classes", "fgd", "ifvd", "imitation"),
+    *("anchor_boxes", "anchor_classes", "crosskd", "fgd", "ifvd", "imitation", "ld"),
 }
 """Losses of super-resolution, detection and segmentation, which have benchmarks of their own."""
 

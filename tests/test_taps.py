@@ -49,6 +49,17 @@ def test_reads_outputs_inputs_and_the_result(model):
     assert list(read) == ["0", "4:input", ""]
 
 
+def test_a_module_that_runs_several_times_is_read_at_the_run_that_is_named_else_at_the_last():
+    named = Named(lambda m, x: m.first(m.first(m.first(x))))
+    x = torch.randn(3, 2)
+    read = Taps(named, ["first:0", "first:1", "first"])(lambda: named(x))
+    assert_close(read["first:0"], named.first(x))
+    assert_close(read["first:1"], named.first(named.first(x)))
+    assert_close(read["first"], read[""])
+    with pytest.raises(InputError, match=r"'first:3' did not run in this forward"):
+        Taps(named, ["first:3"])(lambda: named(x))
+
+
 def test_a_tensor_overwritten_by_a_later_layer_is_read_as_it_was_at_every_forward(model):
     model.eval()
     taps = Taps(model, ["1", "2"])

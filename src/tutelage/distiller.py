@@ -96,6 +96,7 @@ class Distiller(nn.Module):
             taps=self._tap_names(),
             samples=samples,
             classes=task.classes,
+            head=task.head,
             student=student,
             reads={name: path.student_tap for name, path in paths.items()},
             hears={

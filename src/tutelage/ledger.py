@@ -191,7 +191,9 @@ class Spec:
         shapes: Model name -> tap -> shape of one sample, without the batch. Empty without a probe forward.
         samples: Size of the training set, one more than the largest index; None if unknown.
         classes: Names of the classes; empty if the task has none.
-        heads: Teacher name -> its classifier, from the vector before it to the logits.
+        head: How the part of a network is found that losses may hand features on to, `Task.head`. Where there is none,
+            it is the linear layer with a row for each of the classes.
+        heads: Teacher name -> that part: its classifier, from the vector before it to the logits, or what a task has.
         student: The model that is trained; its parameters are for rules over gradients.
         reads: Path name -> where it reads the student.
         hears: Path name -> where it reads each of its teachers, by name.
@@ -207,6 +209,7 @@ class Spec:
     shapes: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
     samples: int | None = None
     classes: tuple[str, ...] = ()
+    head: Callable[[nn.Module], nn.Module | None] | None = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     student: nn.Module | None = None
     reads: Mapping[str, Tap] = field(default_factory=dict)

@@ -90,13 +90,15 @@ class Path(nn.Module):
                 self._functions.append(self.losses[-1])
             else:
                 self._functions.append(loss)
-            if not self.wants:
-                _try(self._functions[-1], self.connectors[-1], name, shapes)
             if "head" in self.wants and teacher not in spec.heads:
                 raise RecipeError(
-                    f"path {name!r}: its loss asks for the classifier of teacher {teacher!r}, which has none that "
-                    "could be found. Leave the teacher out of this path (`teachers:`) or take another loss."
+                    f"path {name!r}: its loss asks for the classifier (or the head) of teacher {teacher!r}, which has "
+                    "none that could be found. If its answers are read from a store, hear it live (train.cache=live); "
+                    "else leave it out of this path (`teachers:`) or take another loss."
                 )
+            if set(self.wants) <= {"head"}:
+                heads = {"head": spec.heads[teacher]} if self.wants else {}
+                _try(self._functions[-1], self.connectors[-1], name, shapes, heads)
 
     def forward(
         self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, heads: Mapping[str, nn.Module]
@@ -235,11 +237,14 @@ def _bound(part: nn.Module, path: str, shapes: Sizes, spec: Spec) -> nn.Module:
     return part
 
 
-def _try(loss: Callable[..., Tensor], connector: nn.Module, path: str, shapes: Sizes) -> None:
+def _try(
+    loss: Callable[..., Tensor], connector: nn.Module, path: str, shapes: Sizes, heads: Mapping[str, nn.Module]
+) -> None:
     """Hand a loss of several taps blank features, so that one made for single tensors is refused before a batch."""
     if None not in shapes and any(map(_is_several, shapes)):
         with _refused(path, shapes), torch.no_grad():
-            copy.deepcopy(loss)(_blank(_shape_after(connector, shapes[0])), _blank(shapes[1]))
+            blank = _blank(_shape_after(connector, shapes[0])), _blank(shapes[1])
+            copy.deepcopy(loss)(*blank, **{want: copy.deepcopy(head).cpu() for want, head in heads.items()})
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ A tap is a string:
 ``"layers.3:map"``     the same of a module that keeps channels last (Swin), as a map ``[B, C, H, W]``
 ``"fc:input"``         the first tensor that submodule is given
 ``"conv:pooled"``      the same averaged over its grid or tokens, ``[B, D]``
+``"head.conv:0"``      what a module that runs several times in one forward gives first (``":1"`` second, …)
 ``""``                 what the call itself returns
 =====================  ==============================================================================
 
@@ -15,6 +16,8 @@ pickled, exported, and tapped by several at once. (Left in place they would save
 a forward, of the 150 milliseconds of a step of ResNet-8 on 64 pictures.)
 """
 
+import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,15 +36,18 @@ POOLED = ":pooled"
 MAP = ":map"
 """What a tap ends in when it moves the channels of ``[B, H, W, C]`` to the front."""
 
+RUN = re.compile(r":(\d+)$")
+"""What a tap ends in when it reads one run, counted from 0, of a module that runs several times."""
+
 
 def module_name(tap: str) -> str:
     """The module a tap belongs to.
 
     Example:
-        >>> module_name("fc:input"), module_name("layers.3:map"), module_name("layer3")
-        ('fc', 'layers.3', 'layer3')
+        >>> module_name("fc:input"), module_name("layers.3:map"), module_name("layer3"), module_name("head.conv:2")
+        ('fc', 'layers.3', 'layer3', 'head.conv')
     """
-    return tap.removesuffix(INPUT).removesuffix(POOLED).removesuffix(MAP)
+    return RUN.sub("", tap.removesuffix(INPUT).removesuffix(POOLED).removesuffix(MAP))
 
 
 def reads_input(tap: str) -> bool:
@@ -93,8 +99,8 @@ _Mark = tuple[Tensor, int, _Circumstance]  # a tensor, and its version when it w
 class Taps:
     """Named tensors of one model, read while it runs.
 
-    A module that runs several times in one forward is read at its last run. A module that gives a
-    tuple, list or mapping is read at its first tensor. A tensor that a later layer overwrites (an
+    A module that runs several times in one forward is read at its last run, unless the tap names one. A
+    module that gives a tuple, list or mapping is read at its first tensor. A tensor that a later layer overwrites (an
     in-place ReLU after a batch norm, say) is read as it was when its module gave it.
 
     Args:
@@ -143,7 +149,7 @@ class Taps:
         if missing := [name for name in self.names if name not in read]:
             raise InputError(
                 f"{self.owner}: {', '.join(map(repr, missing))} did not run in this forward, so there is "
-                "nothing to read. Tap a module that is called (a parent of it, or its neighbour). A compiled "
+                "nothing to read. Tap a module that is called so often (a parent of it, or its neighbour). A compiled "
                 "model has to run through its taps from its first call on."
             )
         for name in self.names:
@@ -154,7 +160,11 @@ class Taps:
         return {**{name: read[name] for name in self.names}, "": output}
 
     def _hook(self, name: str, read: dict[str, Tensor], marks: dict[str, _Mark]) -> torch.utils.hooks.RemovableHandle:
+        run, runs = RUN.search(name), itertools.count()
+
         def keep(value: Any) -> None:
+            if run is not None and next(runs) != int(run[1]):
+                return
             tensor = first_tensor(value)
             if tensor is None or (name.endswith(MAP) and tensor.ndim != 4):
                 found = f"{type(value).__name__} without one" if tensor is None else list(tensor.shape)

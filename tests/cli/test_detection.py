@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
+from torch.utils.data import Dataset
 
 from tutelage.cli.__main__ import main
 from tutelage.models import find
@@ -103,6 +104,31 @@ def test_the_exported_file_gives_the_same_candidates(run, tutelage):
     assert json.loads(out)["agreement"] > 0.999
 
 
+class Own(Dataset):
+    """Pictures with one disc each, boxes as torchvision has them."""
+
+    classes = ("disc", "square")
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, number):
+        picture = torch.full((3, 64, 64), 40, dtype=torch.uint8)
+        left = number % 30
+        picture[:, 10:40, left : left + 30] = 200
+        target = {"boxes": torch.tensor([[left, 10, left + 30, 40]]), "labels": torch.tensor([1 + number % 2])}
+        return picture, target
+
+
+def test_a_data_set_of_ones_own_is_trained_on(tmp_path):
+    import tutelage as tu
+
+    options = [*SMALL[1::2], *SHORT[1::2], "train.epochs=1"]
+    run = tu.train(model=NET, data={"train": Own(), "test": Own()}, out=tmp_path / "run", assignments=options)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["task"] == "detection"
+    assert set(run.student.eval()(torch.rand(1, 3, 64, 64))[0]) == {"boxes", "labels", "scores"}
+
+
 def test_check_says_what_it_recognised_and_refuses_a_useless_teacher(world, big, tutelage):
     code, _, said = tutelage("check", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL, *SHORT)
     assert "task: detection (shapes holds Pascal VOC boxes" in said
@@ -121,8 +147,17 @@ def test_another_family_learns_from_pyramids_and_pseudo_labels(world, big, tmp_p
     student = ["--student", "detector/retinanet-mobilenetv3_small_050", "--set", "student.arguments={channels: 32}"]
     given = ["distill", "--teacher", f"big={big}", "--data", str(world), "--out", str(tmp_path / "run"), *student]
     more = ["--set", "scheme={use: pseudo_labels, score: 0.01}", "--set", "baseline=false", "--set", "data.labels=0.5"]
+    more += ["--set", "paths=[fgd, crosskd]"]
     assert main([*given, *SHORT, *more, "--set", "train.epochs=1", "--force"]) == 0
-    assert set(json.loads((tmp_path / "run" / "result.json").read_text())["paths"]) == {"fgd"}
+    assert set(json.loads((tmp_path / "run" / "result.json").read_text())["paths"]) == {"fgd", "crosskd"}
+
+
+def test_a_head_that_features_go_on_through_cannot_be_stored(world, big, tmp_path, tutelage):
+    given = ["--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL, *SHORT, "--force"]
+    code, _, said = tutelage("cache", *given, "--store", tmp_path / "store", "--maps", "--set", "paths=[crosskd]")
+    assert code == 2
+    assert "path 'crosskd': the student's features go on through the head of teacher 'big'" in said
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_student_loads_with_the_lines_of_its_card(run, tmp_path, monkeypatch):

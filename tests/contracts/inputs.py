@@ -70,6 +70,24 @@ def classifier():
         return torch.nn.Linear(5, 4)
 
 
+class RestOfHead(torch.nn.Module):
+    """The rest of a detector's head: two classes and boxes at every place, of two towers 5 wide."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.classes, self.boxes = torch.nn.Conv2d(5, 3, 1), torch.nn.Conv2d(5, 4, 1)
+
+    def forward(self, features):
+        half = len(features) // 2
+        logits, sides = (
+            torch.cat([layer(x).flatten(2).mT for x in maps], dim=1)
+            for layer, maps in ((self.classes, features[:half]), (self.boxes, features[half:]))
+        )
+        return logits, torch.nn.functional.softplus(sides) * torch.tensor([-1.0, -1, 1, 1]).to(sides)
+
+
 BOXES = {
     "target": torch.tensor([[4.0, 4, 20, 12, 1], [0, 0, 0, 0, -1]]).repeat(B, 1, 1)
     + torch.tensor([1.0, 1, 1, 1, 0]) * 2,
@@ -89,6 +107,7 @@ MAPS, TWO_WIDTHS = LossRow((3, 4, 4), (5, 4, 4)), LossRow((5,), (7,))
 LABELLED = LossRow(extras={"target": torch.tensor([3, 0, 4, 1, 2, 2])})
 EQUAL_MAPS = LossRow((5, 4, 4), (5, 4, 4))
 LAYERS = LossRow(((3, 4, 4), (5, 4, 4), (4, 2, 2)), ((3, 8, 8), (5, 4, 4), (4, 2, 2)))
+TOWERS = (5, 4, 4), (5, 2, 2), (5, 4, 4), (5, 2, 2)
 PYRAMID = LossRow(((3, 8, 8), (5, 4, 4)), ((4, 8, 8), (6, 4, 4)))
 
 LOSSES = {
@@ -117,7 +136,9 @@ LOSSES = {
     "cwd": LossRow((3, 4, 4), (3, 4, 4)),
     "imitation": LossRow((5, 4, 4), (5, 4, 4), BOXES),
     "FGD": replace(learned("FGD", PYRAMID), teacher=PYRAMID.teacher, extras=BOXES),
+    "crosskd": LossRow(TOWERS, TOWERS, {"head": RestOfHead()}),
     "anchor_classes": LossRow((6, 4), (6, 4)),
+    "ld": LossRow((6, 4, 3), (6, 4, 3)),
     "anchor_boxes": LossRow((6, 4), ((6, 4), (6, 3))),
     "dkd": LABELLED,
     "nkd": LABELLED,

@@ -24,8 +24,10 @@ B = inputs.B
 HELPERS = {
     *(
         "alias",
+        "anchors",
         "batchwise",
         "cells",
+        "constant",
         "gram",
         "labels",
         "learned",

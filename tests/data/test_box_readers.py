@@ -1,6 +1,7 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -168,3 +169,130 @@ def test_bccd():
     assert classes(found) == ("Platelets", "RBC", "WBC")
     assert {part: len(members) for part, members in found.parts.items()} == {"train": 205, "selection": 87, "test": 72}
     assert any("2 boxes without an area" in note for note in found.notes)
+
+
+# -- what goes wrong in such folders
+
+
+def test_an_empty_annotation_is_damaged_in_voc_and_coco_and_no_box_in_yolo(tmp_path):
+    root = voc_folder(tmp_path / "voc")
+    (root / "Annotations" / "one.xml").write_text("")
+    with pytest.raises(DataError, match=r"one\.xml: expected objects .* no element found"):
+        voc(root)
+    root = coco_folder(tmp_path / "coco")
+    (root / "annotations" / "instances_train.json").write_text("")
+    with pytest.raises(DataError, match=r"instances_train\.json: expected JSON, found a damaged file"):
+        coco(root)
+    root = yolo_folder(tmp_path / "yolo")
+    (root / "labels" / "train" / "b.txt").write_text("\n")
+    found = yolo(root)
+    assert (boxes(found)[1, :, 4] == -1).all()
+    assert any("1 pictures hold no box" in note for note in found.notes)
+
+
+def test_a_set_without_any_box_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"expected boxes in .*, found none in 1 pictures"):
+        coco(coco_folder(tmp_path, annotations=[]))
+
+
+def test_boxes_outside_are_refused_and_those_without_an_area_left_out_in_every_layout(tmp_path):
+    made = coco_folder(tmp_path / "coco", annotations=[{"image_id": 7, "category_id": 3, "bbox": [70, 2, 9, 9]}])
+    with pytest.raises(DataError, match=r"a\.png: expected boxes inside the picture of 64x32, found \(70, 2, 79, 11\)"):
+        coco(made)
+    with pytest.raises(DataError, match=r"a\.png: expected boxes inside"):
+        yolo(yolo_folder(tmp_path / "yolo", "1 1.5 0.5 0.25 0.25\n"))
+    annotations = [{"image_id": 7, "category_id": 3, "bbox": [2, 2, width, 9]} for width in (0, -4, 9)]
+    found = coco(coco_folder(tmp_path / "flat", annotations=annotations))
+    assert boxes(found)[0, :, 4].tolist() == [1]
+    assert any("2 boxes without an area are left out" in note for note in found.notes)
+    found = yolo(yolo_folder(tmp_path / "dot", "1 0.5 0.5 0 0\n0 0.5 0.5 0.5 0.5\n"))
+    assert boxes(found)[0, :, 4].tolist() == [0]
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"a\.png: expected four finite numbers"):
+        yolo(yolo_folder(tmp_path, "1 nan 0.5 0.5 0.25\n"))
+
+
+def test_coco_ids_need_no_order_and_may_leave_gaps_but_stand_for_one_thing(tmp_path):
+    picture(tmp_path / "gaps" / "train" / "b.png")
+    images = [{"id": 900, "file_name": "b.png"}, {"id": 7, "file_name": "a.png"}]
+    categories = [{"id": 90, "name": "dog"}, {"id": 5, "name": "cat"}, {"id": 41, "name": "eel"}]
+    annotations = [{"image_id": 7, "category_id": 41, "bbox": [1, 1, 2, 2]}]
+    annotations += [{"image_id": 900, "category_id": 90, "bbox": [1, 1, 2, 2]}]
+    found = coco(coco_folder(tmp_path / "gaps", images=images, categories=categories, annotations=annotations))
+    assert classes(found) == ("cat", "eel", "dog")
+    assert boxes(found)[:, 0, 4].tolist() == [2, 1]
+    with pytest.raises(DataError, match="expected images with ids of their own, found more than one with 7"):
+        coco(coco_folder(tmp_path / "images", images=[{"id": 7, "file_name": "a.png"}] * 2))
+    twice = [{"id": 3, "name": "dog"}, {"id": 3, "name": "cat"}]
+    with pytest.raises(DataError, match="expected categories with ids of their own, found more than one with 3"):
+        coco(coco_folder(tmp_path / "categories", categories=twice))
+    same = [{"id": 3, "name": "dog"}, {"id": 1, "name": "dog"}]
+    with pytest.raises(DataError, match="expected classes of different names, found 'dog' more than once"):
+        coco(coco_folder(tmp_path / "names", categories=same))
+
+
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [("1 0.5 0.5 0.5 0.25\n\n1 0.5 half 0.5 0.25", 3), ("dog 0.5 0.5 0.5 0.5", 1), ("1 0.1 0.1 0.9 0.1 0.9 0.9", 1)],
+)
+def test_a_malformed_line_of_yolo_is_named_by_its_number_in_the_file(tmp_path, lines, number):
+    with pytest.raises(DataError, match=rf"a\.txt, line {number}: expected a class and four numbers"):
+        yolo(yolo_folder(tmp_path, lines))
+
+
+def test_a_label_file_that_is_no_text_is_named_and_a_byte_order_mark_is_read_over(tmp_path):
+    root = yolo_folder(tmp_path, "\ufeff1 0.5 0.5 0.5 0.25\n")
+    assert boxes(yolo(root))[0, 0].tolist() == [16, 12, 48, 20, 1]
+    (root / "labels" / "train" / "a.txt").write_bytes(b"\xff\xfe1")
+    with pytest.raises(DataError, match=r"a\.txt: expected text in UTF-8"):
+        yolo(root)
+
+
+def test_yolo_names_are_numbered_without_a_gap(tmp_path):
+    root = yolo_folder(tmp_path, names="names: {0: cat, 2: dog}\n")
+    with pytest.raises(DataError, match=r"data\.yaml: expected names for the classes 0 to 1, found them for 0, 2"):
+        yolo(root)
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("cat\ndog\n")
+    assert classes(yolo(root)) == ("cat", "dog")
+
+
+def test_a_missing_picture_is_an_error_where_it_is_listed_and_a_note_where_it_is_not(tmp_path):
+    root = voc_folder(tmp_path / "voc")
+    (root / "JPEGImages" / "one.png").unlink()
+    with pytest.raises(DataError, match=r"expected a picture and Annotations/one\.xml for 'one'"):
+        voc(root)
+    with pytest.raises(DataError, match=r"expected the picture 'b\.png' beside it"):
+        coco(coco_folder(tmp_path / "coco", images=[{"id": 7, "file_name": "b.png"}]))
+    root = yolo_folder(tmp_path / "yolo")
+    (root / "labels" / "train" / "gone.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    found = yolo(root)
+    assert len(found.parts["train"]) == 2
+    assert any("1 text files of boxes have no picture and are not read: gone" in note for note in found.notes)
+
+
+def test_unreadable_pictures_are_left_out_with_their_boxes_or_refused_if_they_are_many(tmp_path):
+    root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30))
+    (root / "JPEGImages" / "one.png").write_bytes(b"no picture")
+    found = voc(root, max_bad=1)
+    assert boxes(found).tolist() == [[[0, 0, 64, 32, 0]]]
+    assert any("1 picture could not be read and left out: one.png" in note for note in found.notes)
+    (root / "JPEGImages" / "two.png").write_bytes(b"")
+    with pytest.raises(DataError, match="expected at most 0 unreadable of 2 pictures, found 2"):
+        voc(root)
+
+
+def test_grey_and_16_bit_pictures_are_read_as_8_bits(tmp_path):
+    root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30))
+    for name in ("one", "two"):
+        Image.fromarray(np.full((32, 64), 200 * 256 + 7, dtype=np.uint16)).save(root / "JPEGImages" / f"{name}.png")
+    train = voc(root).parts["train"]
+    assert train.shape == (1, 32, 64)
+    assert (train.gather(torch.tensor([0])) == 200).all()
+    Image.new("L", (64, 32), 90).save(root / "JPEGImages" / "one.png")
+    picture(root / "JPEGImages" / "two.png")
+    train = voc(root).parts["train"]
+    assert train.shape == (3, 32, 64)
+    assert (train.gather(torch.tensor([0])) == 90).all()

@@ -5,10 +5,23 @@ from torch.testing import assert_close
 from tutelage.data.boxes import pad
 from tutelage.errors import ModelError
 from tutelage.models import find
-from tutelage.models.detectors import LOSSES, detections, heads, is_detector, levels, losses, same_anchors
+from tutelage.models.detectors import (
+    HEADS,
+    LOSSES,
+    detections,
+    heads,
+    inside_head,
+    is_detector,
+    levels,
+    losses,
+    rest_of_head,
+    same_anchors,
+    same_levels,
+)
 from tutelage.models.sources import detector
 from tutelage.models.sources.detector import pyramid_detector
 from tutelage.taps import Taps
+from tutelage.tasks import Detection
 
 TARGET = pad([torch.tensor([[4.0, 4.0, 40.0, 40.0, 1.0], [20.0, 10.0, 60.0, 50.0, 0.0]]), torch.zeros(0, 5)])
 
@@ -85,6 +98,54 @@ def test_levels_and_heads_can_be_tapped(family):
         assert offsets.shape == (2, logits.shape[1], 4)
 
 
+def plain():
+    """A RetinaNet whose head has no normalisation, as torchvision's first one."""
+    from torchvision.models.detection.retinanet import RetinaNetHead
+
+    network = small("retinanet")
+    network.head = RetinaNetHead(64, 9, 3)
+    return network
+
+
+@pytest.mark.parametrize("made", [lambda: small("fcos"), lambda: small("retinanet"), plain])
+def test_the_rest_of_a_head_says_of_what_is_inside_it_what_the_head_says(made):
+    from torchvision.models.detection.image_list import ImageList
+
+    network, pictures = made().eval(), torch.rand(2, 3, 64, 64)
+    taps, kept = inside_head(network), []
+    hook = network.backbone.register_forward_hook(lambda module, args, output: kept.extend(output.values()))
+    with torch.no_grad():
+        said = Taps(network, [*taps, *HEADS])(lambda: detections(network, pictures))
+        logits, boxes = rest_of_head(network)([said[tap] for tap in taps])
+    hook.remove()
+    assert any((said[tap] < 0).any() for tap in taps)  # in front of the activation
+    assert_close(logits, said[HEADS[0]])
+    anchors = network.anchor_generator(ImageList(pictures, [(64, 64)] * 2), kept)[0]
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    placed = boxes * sizes.repeat(1, 2) + (anchors[:, :2] + sizes / 2).repeat(1, 2)
+    codes = said[HEADS[1]]
+    coder = network.box_coder
+    expected = coder.decode(codes, anchors) if hasattr(network, "center_sampling_radius") else torch.stack(
+        [coder.decode_single(each, anchors) for each in codes]
+    )  # fmt: skip
+    assert_close(placed, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_heads_are_cut_only_where_they_have_towers():
+    assert [len(inside_head(small(family))) for family in FAMILIES] == [10, 10, 0, 0]
+    assert rest_of_head(small("ssd")) is None
+    assert same_levels(small("fcos"), small("retinanet"))
+    assert not same_levels(small("fcos"), small("fcos", stages=4))
+    assert not same_levels(small("ssd"), small("ssd"))
+
+
+def test_the_rest_of_a_head_is_the_networks_own():
+    network = small("fcos")
+    rest = rest_of_head(network)
+    assert rest.classes.cls_logits is network.head.classification_head.cls_logits
+    assert len(network.head.classification_head.conv) == 12
+
+
 def test_heads_are_compared_only_where_the_anchors_are_the_same():
     assert same_anchors(small("fcos"), small("fcos"))
     assert not same_anchors(small("fcos"), small("retinanet"))
@@ -112,6 +173,15 @@ def test_detectors_are_found_by_name_and_start_from_the_weights_of_a_classifier(
     assert "took the weights of the backbone" in found.origin["notes"][0]
     fresh = find("detector/fcos-mobilenetv3_small_050", **given)
     assert torch.equal(found.head.regression_head.bbox_reg.weight, fresh.head.regression_head.bbox_reg.weight)
+
+
+def test_grey_pictures_are_repeated_to_the_channels_of_a_detector():
+    task, given = Detection(2), {"num_classes": 2, "input_size": (64, 64), "arguments": {"channels": 64}, "seed": 0}
+    grey = find("detector/fcos-mobilenetv3_small_050", in_channels=1, **given).eval()
+    picture = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        said = [task.call(grey, task.unpack((x, TARGET[:1]))) for x in (picture, picture.expand(-1, 3, -1, -1))]
+    assert_close(said[0], said[1])
 
 
 def test_names_of_families_and_backbones():

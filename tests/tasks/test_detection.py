@@ -7,19 +7,24 @@ from tutelage import Distiller, Frozen, Path
 from tutelage.data.boxes import pad
 from tutelage.errors import DataError, ModelError, RecipeError
 from tutelage.export.standalone import Standalone
-from tutelage.losses import FGD, anchor_classes
+from tutelage.ledger import Spec
+from tutelage.losses import FGD, anchor_classes, crosskd
 from tutelage.models.candidates import Candidates
-from tutelage.models.detectors import HEADS, detections, levels
+from tutelage.models.detectors import HEADS, detections, inside_head, levels
 from tutelage.models.sources.detector import pyramid_detector
+from tutelage.recipe import schema
+from tutelage.recipe.build import build_path
+from tutelage.recipe.wires import resolve, survey_all
 from tutelage.tasks import Detection
+from tutelage.teachers import Teacher
 from tutelage.verdict import value
 
 BOXES = pad([torch.tensor([[4.0, 4, 40, 40, 1], [20, 10, 60, 50, 0]]), torch.tensor([[0.0, 0, 30, 30, 0]])])
 
 
-def net(family="fcos", seed=0, **options):
+def net(family="fcos", seed=0, channels=64, **options):
     torch.manual_seed(seed)
-    return pyramid_detector(family, "mobilenetv3_small_050", num_classes=2, size=(64, 64), channels=64, **options)
+    return pyramid_detector(family, "mobilenetv3_small_050", num_classes=2, size=(64, 64), channels=channels, **options)
 
 
 def found(*rows):
@@ -46,6 +51,66 @@ def test_student_and_teacher_meet_at_their_heads_and_pyramids():
     step.loss.backward()
     assert student.head.classification_head.cls_logits.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in teacher.parameters())
+
+
+def crossed(models, batch, task):
+    """The path of `crosskd` as the task wires it for these models."""
+    recipe = schema.parse({"data": "boxes/", "student": "detector/fcos-resnet18", "paths": ["crosskd"]})
+    sites = survey_all(models, task, batch)
+    recipe, table = resolve(recipe, sites, lambda short: task.wires(short, models, sites))
+    return recipe.paths["crosskd"], table
+
+
+@pytest.mark.parametrize(("family", "channels"), [("fcos", 64), ("retinanet", 32)])
+def test_the_students_features_go_on_through_the_teachers_head(family, channels):
+    student, teacher, task = net(), net(family, seed=1, channels=channels), Detection(["disc", "square"])
+    batch = task.unpack((torch.rand(2, 3, 64, 64), BOXES))
+    spec, table = crossed({"student": student, "big": teacher}, batch, task)
+    assert len(table) == 10
+    assert bool(spec.connector) == (channels != 64)
+    path = build_path("crosskd", spec, ())
+    distiller = Distiller(student, teachers={"big": Frozen(teacher)}, paths={"crosskd": path}, task=task, example=batch)
+    loss = distiller(batch).ledger.row(2)
+    assert loss.shape == (2,)
+    loss.sum().backward()
+    tower = student.head.classification_head.conv
+    assert tower[0].weight.grad.abs().sum() > 0
+    assert tower[9].weight.grad is None  # behind the taps
+    assert student.head.classification_head.cls_logits.weight.grad is None
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_the_usual_paths_compare_heads_only_where_they_can_be_compared():
+    task = Detection(2)
+    assert task.usual_paths({"student": net(), "big": net(seed=1)}) == ["logits", "offsets", "fgd"]
+    assert task.usual_paths({"student": net(), "big": net("retinanet")}) == ["fgd"]
+
+
+def test_heads_that_cannot_be_cut_or_meet_have_no_such_path():
+    task, batch = Detection(2), Detection(2).unpack((torch.rand(2, 3, 64, 64), BOXES))
+    for teacher in (net("fasterrcnn"), net(stages=4)):
+        with pytest.raises(RecipeError, match="nothing in the student could be paired with a teacher for 'crosskd'"):
+            crossed({"student": net(), "big": teacher}, batch, task)
+
+
+def test_other_widths_and_teachers_without_a_head_are_refused_at_build():
+    class Stored(Teacher):
+        def bind(self, spec: Spec, name: str) -> None:
+            self.taps = Frozen(net())
+            self.taps.bind(spec, name)
+
+        def forward(self, batch, peers):
+            return self.taps(batch, peers)
+
+    task, taps = Detection(2), inside_head(net())
+    batch = task.unpack((torch.rand(2, 3, 64, 64), BOXES))
+    for teacher, message in (
+        (Frozen(net(channels=32)), "Project"),
+        (Stored(), r"head\) of teacher 'big'.*train.cache=live"),
+    ):
+        path = Path(crosskd, student=taps, teacher=taps)
+        with pytest.raises(RecipeError, match=message):
+            Distiller(net(), teachers={"big": teacher}, paths={"cross": path}, task=task, example=batch)
 
 
 def test_a_picture_without_labels_has_no_loss_of_its_own():

@@ -153,7 +153,7 @@ def _with_head(request: Request, name: str, entry: Entry) -> Entry:
     """The entry with the teacher's classifier written, if it has one and the file is not there or damaged."""
     from safetensors.torch import save
 
-    kept = _linear(request.teachers[name].head)
+    kept = linear(request.teachers[name].head)
     if kept is None:
         return dataclasses.replace(entry, head=None)
     content, path = save(kept), request.folder / entry.folder / HEAD
@@ -163,8 +163,8 @@ def _with_head(request: Request, name: str, entry: Entry) -> Entry:
 
 
 @torch.no_grad()
-def _linear(head: nn.Module | None) -> dict[str, torch.Tensor] | None:
-    """Weight and bias of a classifier in the order in which it answers."""
+def linear(head: nn.Module | None) -> dict[str, torch.Tensor] | None:
+    """Weight and bias of a classifier in the order in which it answers: what a store keeps; None of any other head."""
     linear = None if head is None else next((part for part in head.modules() if isinstance(part, nn.Linear)), None)
     if head is None or linear is None:
         return None

@@ -13,10 +13,11 @@ import torch
 
 from tutelage.cache import Local, OnRay, Record, Request, Store, estimate, write
 from tutelage.cache.on_ray import require_ray
+from tutelage.cache.writer import linear
 from tutelage.engine.hardware import computes_bf16
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Spec
-from tutelage.path import tap_names
+from tutelage.path import Path, tap_names
 from tutelage.recipe import catalogue
 from tutelage.recipe.build import build_augment, build_path
 from tutelage.teachers import Frozen
@@ -150,8 +151,8 @@ def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
     heard = prepared.recipe.train.epochs * prepared.recipe.seeds
     if heard <= (settled.recipe.data.views or 1):
         return prepared
-    asked = request(settled, out / "cache")
     try:
+        asked = request(settled, out / "cache")
         needed = estimate(asked)
         small = needed.bytes <= min(asked.limit, 0.5 * needed.free)
         reason = None if small else f"they would take {needed.bytes / 1e9:.3g} GB"
@@ -208,14 +209,15 @@ def with_views(prepared: Prepared) -> Prepared:
 
 def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("train", "guard")) -> Request:
     """What a run asks a store for: all teachers at all taps its paths read."""
-    train = prepared.recipe.train
-    taps = _taps(prepared)
+    train, paths = prepared.recipe.train, _paths(prepared)
+    taps = _taps(prepared, paths)
     offload = train.offload is not None
     teachers = {
         name: Frozen(network, compile=train.compile, offload=offload) for name, network in prepared.teachers.items()
     }
     for name, teacher in teachers.items():
-        teacher.bind(Spec(call=prepared.task.call, taps=taps, classes=prepared.task.classes), name)
+        teacher.bind(Spec(prepared.task.call, taps, classes=prepared.task.classes, head=prepared.task.head), name)
+    _refuse_heads(prepared, paths, teachers)
     slices: dict[str, Any] = {}
     augment = build_augment(prepared.recipe.data, prepared.splits.train)
     for part in parts:
@@ -239,12 +241,28 @@ def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("t
     )
 
 
-def _taps(prepared: Prepared) -> dict[str, tuple[str, ...]]:
-    """The taps that the recipe's paths read of each teacher."""
-    found: dict[str, dict[str, None]] = {name: {} for name in prepared.teachers}
+def _paths(prepared: Prepared) -> dict[str, Path]:
+    """The recipe's paths."""
     assert isinstance(prepared.recipe.paths, dict)
-    for name, spec in prepared.recipe.paths.items():
-        path = build_path(name, spec, prepared.allow_import)
+    return {name: build_path(name, spec, prepared.allow_import) for name, spec in prepared.recipe.paths.items()}
+
+
+def _refuse_heads(prepared: Prepared, paths: Mapping[str, Path], teachers: Mapping[str, Frozen]) -> None:
+    """Refuse paths that need more of a teacher, between its answers, than a store keeps."""
+    for name, path in paths.items():
+        for teacher in (row.teacher for row in path.rows(name, prepared.teachers) if row.teacher is not None):
+            if "head" in path.wants and linear(teachers[teacher].head) is None:
+                raise CacheError(
+                    f"path {name!r}: the student's features go on through the head of teacher {teacher!r}, but a store "
+                    "keeps no more of a teacher than a linear classifier. Hear the teachers live (train.cache=live), "
+                    "or leave this path out."
+                )
+
+
+def _taps(prepared: Prepared, paths: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
+    """The taps that paths read of each teacher."""
+    found: dict[str, dict[str, None]] = {name: {} for name in prepared.teachers}
+    for name, path in paths.items():
         for teacher in (row.teacher for row in path.rows(name, prepared.teachers) if row.teacher is not None):
             found[teacher] |= dict.fromkeys(tap_names(path.teacher_tap(teacher)))
     return {name: tuple(tap for tap in taps if tap) for name, taps in found.items()}

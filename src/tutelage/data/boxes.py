@@ -122,15 +122,15 @@ def from_annotated(
     if not parts["train"].files:
         raise DataError(f"expected pictures in the training set of {name}, found none.")
     found, bad = in_threads(lambda number: size_of(files[number]), range(len(files)))
-    shape = _shape(set(found.values()), image_size)
+    shape = common_shape(set(found.values()) or {(STEP, STEP)}, image_size)
     encoded = Encoded([file.name for file in files], files)
     opened = open_encoded(encoded, image_size=shape, in_memory=in_memory, max_bad=max_bad, bring=inside)
     census = Census(tuple(classes))
     ready: list[Tensor] = []
     for number, raw in enumerate(raw for part in parts.values() for raw in part.boxes):
         size = found.get(number)
-        boxes = torch.zeros(0, 5) if number in bad or size is None else census.take(files[number], raw, size)
-        ready.append(boxes if size is None else _scaled(boxes, size, shape))
+        boxes = torch.zeros(0, 5) if number in bad or size is None else census.take(files[number].name, raw, size)
+        ready.append(boxes if size is None else scaled(boxes, size, shape))
     if not census.counts:
         raise DataError(f"expected boxes in {name}, found none in {len(files):,} pictures.")
     index = torch.cat([torch.arange(len(part.files)) for part in parts.values()])
@@ -139,13 +139,7 @@ def from_annotated(
     for part, members in parts.items():
         here = torch.arange(first, first + len(members.files))
         cut[part], first = whole.select(here[opened.readable[here]]), first + len(here)
-    told = [*notes, *census.notes(), *opened.notes]
-    if len(set(found.values())) > 1:
-        told.append(
-            f"pictures have {len(set(found.values())):,} sizes: each is scaled into {shape[0]}x{shape[1]} and padded; "
-            "image_size sets another size."
-        )
-    return Source(name, layout, cut, told)
+    return Source(name, layout, cut, [*notes, *census.notes(), *opened.notes, *brought(set(found.values()), shape)])
 
 
 class Census:
@@ -153,15 +147,25 @@ class Census:
 
     Args:
         classes: Names of the classes.
+
+    Raises:
+        DataError: Two have one name.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.numbers = {name: number for number, name in enumerate(classes)}
+        if twice := [name for name, count in Counter(classes).items() if count > 1]:
+            raise DataError(f"expected classes of different names, found {', '.join(map(repr, twice))} more than once.")
         self.counts: Counter[str] = Counter()
         self.clipped = self.flat = self.empty = 0
 
-    def take(self, file: pathlib.Path, raw: Sequence[Raw], size: tuple[int, int]) -> Tensor:
+    def take(self, where: str, raw: Sequence[Raw], size: tuple[int, int]) -> Tensor:
         """The boxes of one picture, clipped to it, ``[n, 5]``; those without an area are left out.
+
+        Args:
+            where: What people call the picture.
+            raw: Its boxes as they were found.
+            size: Its height and width.
 
         Raises:
             DataError: A box lies outside the picture, is not finite, or has a class that is not known.
@@ -172,18 +176,18 @@ class Census:
             box = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
             if name not in self.numbers:
                 raise DataError(
-                    f"{file.name}: expected boxes of the classes {', '.join(list(self.numbers)[:12])}; found {name!r}. "
+                    f"{where}: expected boxes of the classes {', '.join(list(self.numbers)[:12])}; found {name!r}. "
                     "Mend the annotation, or name the class in the training set."
                 )
             if not all(map(math.isfinite, (left, top, right, bottom))):
-                raise DataError(f"{file.name}: expected four finite numbers for each box, found {box}. Mend it.")
+                raise DataError(f"{where}: expected four finite numbers for each box, found {box}. Mend it.")
             if right <= left or bottom <= top:
                 self.flat += 1
                 continue
             inner = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
             if inner[2] <= inner[0] or inner[3] <= inner[1]:
                 raise DataError(
-                    f"{file.name}: expected boxes inside the picture of {width}x{height}, found {box} of {name!r} "
+                    f"{where}: expected boxes inside the picture of {width}x{height}, found {box} of {name!r} "
                     "wholly outside. Was the picture resized after it was annotated? Mend or remove the box."
                 )
             self.clipped += inner != (left, top, right, bottom)
@@ -204,7 +208,7 @@ class Census:
         return told
 
 
-def _shape(sizes: set[tuple[int, int]], image_size: int | tuple[int, int] | None) -> tuple[int, int]:
+def common_shape(sizes: set[tuple[int, int]], image_size: int | tuple[int, int] | None) -> tuple[int, int]:
     """Height and width that all pictures are brought to."""
     if isinstance(image_size, tuple):
         height, width = image_size
@@ -217,7 +221,15 @@ def _shape(sizes: set[tuple[int, int]], image_size: int | tuple[int, int] | None
     return tuple(STEP * math.ceil(side / STEP) for side in (height, width))  # type: ignore[return-value]
 
 
-def _scaled(boxes: Tensor, size: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+def brought(sizes: set[tuple[int, int]], shape: tuple[int, int]) -> list[str]:
+    """A note where pictures of several sizes are brought to one shape."""
+    if len(sizes) == 1:
+        return []
+    what = f"pictures have {len(sizes):,} sizes: each is scaled into {shape[0]}x{shape[1]} and padded"
+    return [f"{what}; image_size sets another size."]
+
+
+def scaled(boxes: Tensor, size: tuple[int, int], shape: tuple[int, int]) -> Tensor:
     """Boxes where `inside` puts their picture."""
     scale = min(shape[0] / size[0], shape[1] / size[1])
     high, wide = (round(side * scale) / side for side in size)

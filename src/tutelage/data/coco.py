@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,8 +29,8 @@ def coco(root: pathlib.Path, **options: Any) -> Source | None:
         The data set; None if this is another layout. Classes are in the order of their ids.
 
     Raises:
-        DataError: A file is damaged, a picture is missing, an annotation names an image or category that is not there,
-            or the splits have different categories.
+        DataError: A file is damaged, a picture is missing, two images or categories have one id, an annotation names an
+            image or category that is not there, or the splits have different categories.
     """
     files = {"train": root} if root.is_file() else _files(root)
     read = {part: (file, content) for part, file in files.items() if (content := _content(file)) is not None}
@@ -71,7 +72,7 @@ def _content(file: pathlib.Path) -> dict[str, Any] | None:
     if file.suffix.lower() != ".json":
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise DataError(f"{file}: expected JSON, found a damaged file ({error}). Restore it.") from error
     known = isinstance(content, dict) and {"images", "categories"} <= set(content)
@@ -80,9 +81,19 @@ def _content(file: pathlib.Path) -> dict[str, Any] | None:
 
 def _categories(file: pathlib.Path, content: Mapping[str, Any]) -> dict[int, str]:
     try:
-        return {int(c["id"]): str(c["name"]) for c in sorted(content["categories"], key=lambda c: int(c["id"]))}
+        found = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: expected categories with an id and a name each; {error} is missing.") from error
+    _refuse_twice(file, "categories", [number for number, _ in found])
+    return dict(found)
+
+
+def _refuse_twice(file: pathlib.Path, what: str, numbers: list[Any]) -> None:
+    if twice := [number for number, count in Counter(numbers).items() if count > 1]:
+        told = ", ".join(map(str, twice[:5]))
+        raise DataError(
+            f"{file}: expected {what} with ids of their own, found more than one with {told}. Mend the ids."
+        )
 
 
 def _part(
@@ -94,6 +105,7 @@ def _part(
     places += [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.startswith(WORDS[part])]
     found, numbers, crowds = Annotated(), {}, 0
     try:
+        _refuse_twice(file, "images", [image["id"] for image in content["images"]])
         for image in content["images"]:
             picture = next((p / image["file_name"] for p in places if (p / image["file_name"]).is_file()), None)
             if picture is None:

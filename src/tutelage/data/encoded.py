@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage.errors import DataError, MissingExtra
@@ -207,20 +208,23 @@ def inside(picture: Tensor, shape: Shape) -> Tensor:
     """The picture brought to a shape whole: scaled until it fits, with black at the right and below.
 
     Args:
-        picture: uint8 ``[1 or 3, h, w]``.
+        picture: uint8 or float, ``[1 or 3, h, w]``.
         shape: Channels (1 only for a grey picture), height and width.
 
     Returns:
-        uint8 of that shape.
+        The same type in that shape.
     """
     channels, height, width = shape
     scale = min(height / picture.shape[1], width / picture.shape[2])
     high, wide = (max(1, round(side * scale)) for side in picture.shape[1:])
     if (high, wide) != tuple(picture.shape[1:]):
-        from PIL import Image
+        if picture.is_floating_point():
+            picture = F.interpolate(picture[None], (high, wide), mode="bilinear", antialias=True)[0]
+        else:
+            from PIL import Image
 
-        picture = from_pil(_as_pil(picture).resize((wide, high), Image.Resampling.BILINEAR))
-    padded = torch.zeros(channels, height, width, dtype=torch.uint8)
+            picture = from_pil(_as_pil(picture).resize((wide, high), Image.Resampling.BILINEAR))
+    padded = torch.zeros(channels, height, width, dtype=picture.dtype)
     padded[:, :high, :wide] = picture
     return padded
 

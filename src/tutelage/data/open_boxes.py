@@ -2,12 +2,18 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset
 
 from tutelage.errors import DataError
+from tutelage.foreign import load
 
 from .coco import coco
 from .cut import cut
+from .own_boxes import own_boxes
 from .slices import Splits
 from .source import Source
 from .voc import voc
@@ -21,7 +27,7 @@ LAYOUTS = {
 
 
 def open_boxes(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Dataset[Any] | Mapping[str, Dataset[Any]],
     *,
     image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
@@ -39,7 +45,9 @@ def open_boxes(
     Pictures keep their proportions: they are scaled until they fit, and padded with black at the right and below.
 
     Args:
-        source: A folder in one of the `LAYOUTS`, or a JSON file of COCO.
+        source: A folder in one of the `LAYOUTS`, or a JSON file of COCO; your own `Dataset` of (picture, boxes), or a
+            mapping with ``"train"`` and, if there are any, ``"validation"`` and ``"test"``; or ``package.module:name``
+            of a function that returns such.
         image_size: Longest side, or height and width, to bring pictures to; rounded up to multiples of 32. By default
             the size they have, or a longest side of 512 where sizes differ.
         seed: Another seed cuts other slices.
@@ -50,7 +58,7 @@ def open_boxes(
         labels: Training samples that keep their boxes.
         max_bad: How many pictures may be unreadable: a number, or a share if a float.
         in_memory: Whether to hold all pictures decoded; by default if they take less than 2 GB.
-        allow_import: Not used: nothing is imported.
+        allow_import: Packages that may be imported for a source written ``package.module:name``.
 
     Returns:
         The slices. Targets are float ``[n, M, 5]``: left, top, right, bottom in pixels, class; class -1 pads.
@@ -58,10 +66,19 @@ def open_boxes(
     Raises:
         DataError: The folder cannot be read or used; the message says what to do.
     """
-    path = pathlib.Path(source)
+    options: dict[str, Any] = {"image_size": image_size, "in_memory": in_memory}
+    if isinstance(source, Mapping) or not isinstance(source, str | os.PathLike):
+        found = own_boxes(source, **options)
+    elif re.fullmatch(r"\w+(\.\w+)*:\w+", written := os.fspath(source)):
+        found = own_boxes(load(written, allow_import, where="data")(), name=written, **options)
+    else:
+        found = _folder(pathlib.Path(source), max_bad=max_bad, **options)
+    return cut(found, seed=seed, selection=selection, guard=guard, test=test, limit=limit, labels=labels)
+
+
+def _folder(path: pathlib.Path, **options: Any) -> Source:
     if not path.exists():
         raise DataError(f"expected a folder of pictures with boxes, found nothing at {path}.")
-    options = {"image_size": image_size, "in_memory": in_memory, "max_bad": max_bad}
     readers = (voc, coco, yolo) if path.is_dir() else (coco,)
     opened = (read(path, **options) for read in readers)
     found: Source | None = next((each for each in opened if each is not None), None)
@@ -70,7 +87,7 @@ def open_boxes(
             f"expected pictures with boxes in {path}, found none. Known are: "
             + "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
         )
-    return cut(found, seed=seed, selection=selection, guard=guard, test=test, limit=limit, labels=labels)
+    return found
 
 
 def looks_like_boxes(path: pathlib.Path) -> str | None:

@@ -88,18 +88,9 @@ def own(
     Raises:
         DataError: A sample is not such a pair, pictures differ in shape, or there is no training set.
     """
-    given = datasets if isinstance(datasets, Mapping) else {"train": datasets}
-    loaders = [part for part, dataset in given.items() if isinstance(dataset, DataLoader)]
-    given = {part: dataset.dataset if isinstance(dataset, DataLoader) else dataset for part, dataset in given.items()}
-    for part in given:
-        if part not in PARTS:
-            raise DataError(
-                f"expected the splits train, validation and test, found {part!r}. {close_names(part, PARTS)}"
-            )
-    if "train" not in given:
-        raise DataError(f"expected a 'train' data set, found {', '.join(map(repr, given)) or 'nothing'}.")
+    given, notes = by_part(datasets)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    read = {PARTS[part]: _read(part, dataset, size, in_memory) for part, dataset in given.items()}
+    read = {PARTS[part]: _read(dataset, size, in_memory) for part, dataset in given.items()}
     classes = _classes(given, read["train"][1])
     parts = {part: Slice(pictures, labels, classes) for part, (pictures, labels) in read.items()}
     shape = parts["train"].shape
@@ -110,11 +101,39 @@ def own(
                 f"Pass image_size, or make them alike."
             )
     kind = type(given["train"]).__name__
-    notes = [f"of the {part} loader its data set is taken: batches and order are ours." for part in loaders]
-    return Source(name or kind, "your own data set", parts, notes + _range(parts["train"]))
+    return Source(name or kind, "your own data set", parts, notes + out_of_range(parts["train"]))
 
 
-def _range(train: Slice) -> list[str]:
+def by_part(datasets: Any) -> tuple[dict[str, Any], list[str]]:
+    """The data sets by the split they hold, and what people should know, a line each.
+
+    Args:
+        datasets: A data set or loader, or a mapping of splits to such.
+
+    Raises:
+        DataError: There is no training set, a split is not known, or one of them is no data set.
+    """
+    given = datasets if isinstance(datasets, Mapping) else {"train": datasets}
+    loaders = [part for part, dataset in given.items() if isinstance(dataset, DataLoader)]
+    given = {part: dataset.dataset if isinstance(dataset, DataLoader) else dataset for part, dataset in given.items()}
+    for part in given:
+        if part not in PARTS:
+            raise DataError(
+                f"expected the splits train, validation and test, found {part!r}. {close_names(part, PARTS)}"
+            )
+    if "train" not in given:
+        raise DataError(f"expected a 'train' data set, found {', '.join(map(repr, given)) or 'nothing'}.")
+    for part, dataset in given.items():
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise DataError(
+                f"expected a {part} data set with a length and numbered samples, found {type(dataset).__name__}."
+            )
+        if len(dataset) == 0:
+            raise DataError(f"expected samples in the {part} data set, found none.")
+    return given, [f"of the {part} loader its data set is taken: batches and order are ours." for part in loaders]
+
+
+def out_of_range(train: Slice) -> list[str]:
     """A note if float pictures, judged by some of them, do not lie in [0, 1]."""
     some = train.gather(torch.arange(len(train))[:: max(1, len(train) // 64)])
     if not some.is_floating_point() or (some.min() >= 0 and some.max() <= 1):
@@ -125,13 +144,7 @@ def _range(train: Slice) -> list[str]:
     ]
 
 
-def _read(part: str, dataset: Any, size: tuple[int, int] | None, in_memory: bool | None) -> tuple[Pictures, Tensor]:
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise DataError(
-            f"expected a {part} data set with a length and numbered samples, found {type(dataset).__name__}."
-        )
-    if len(dataset) == 0:
-        raise DataError(f"expected samples in the {part} data set, found none.")
+def _read(dataset: Any, size: tuple[int, int] | None, in_memory: bool | None) -> tuple[Pictures, Tensor]:
     asked = Asked(dataset, size)
     first = asked.gather(torch.tensor([0]))
     held = first.nbytes * len(dataset) < HELD if in_memory is None else in_memory

@@ -36,13 +36,18 @@ def yolo(root: pathlib.Path, **options: Any) -> Source | None:
         return None
     names = _names(root)
     read: dict[str, Annotated] = {}
+    alone: list[str] = []
     for part, (images, labels) in splits.items():
         files = sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES)
+        alone += sorted({file.stem for file in labels.glob("*.txt")} - {file.stem for file in files} - {"classes"})
         read[part] = Annotated(files, [_read(labels / f"{file.stem}.txt", file, names) for file in files])
     if names is None:
         highest = max((int(box[4]) for part in read.values() for raw in part.boxes for box in raw), default=-1)
         names = [str(number) for number in range(highest + 1)]
-    return from_annotated(f"{root.name}/", f"YOLO with {', '.join(splits)}", read, names, **options)
+    told = f"{len(alone):,} text files of boxes have no picture and are not read: {', '.join(alone[:5])}."
+    return from_annotated(
+        f"{root.name}/", f"YOLO with {', '.join(splits)}", read, names, [told] * bool(alone), **options
+    )
 
 
 def _splits(root: pathlib.Path) -> Iterator[tuple[str, tuple[pathlib.Path, pathlib.Path]]]:
@@ -67,28 +72,40 @@ def _names(root: pathlib.Path) -> list[str] | None:
         except ImportError as error:
             raise MissingExtra("reading YAML needs PyYAML: pip install 'tutelage[train]'") from error
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = yaml.safe_load("\n".join(_lines(file)))
         except yaml.YAMLError as error:
             raise DataError(f"{file}: expected YAML, found a damaged file. Restore it.") from error
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
+            if {str(key) for key in names} != {str(number) for number in range(len(names))}:
+                raise DataError(
+                    f"{file}: expected names for the classes 0 to {len(names) - 1}, found them for "
+                    f"{', '.join(map(str, names))}. Number them without a gap, as the text files do."
+                )
             names = [names[key] for key in sorted(names, key=int)]
         if isinstance(names, list):
             return [str(name) for name in names]
     file = root / "classes.txt"
-    return file.read_text(encoding="utf-8").split("\n") if file.is_file() else None
+    return [name.strip() for name in _lines(file) if name.strip()] if file.is_file() else None
+
+
+def _lines(file: pathlib.Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected text in UTF-8, found something else. Restore it.") from error
 
 
 def _read(file: pathlib.Path, picture: pathlib.Path, names: list[str] | None) -> list[Raw]:
     if not file.is_file():
         return []
-    lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [(number, line.split()) for number, line in enumerate(_lines(file), 1) if line.strip()]
     try:
         height, width = size_of(picture) if lines else (0, 0)
     except Exception:  # an unreadable picture is counted where pictures are opened
         return []
     boxes: list[Raw] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         try:
             label, (x, y, w, h) = int(line[0]), map(float, line[1:])
         except ValueError as error:

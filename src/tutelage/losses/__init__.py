@@ -11,6 +11,7 @@ from .comparative import comparative as comparative
 from .correlation import correlation as correlation
 from .crcd import CRCD as CRCD
 from .crd import CRD as CRD
+from .crosskd import crosskd as crosskd
 from .csd import CSD as CSD
 from .cwd import cwd as cwd
 from .dist import dist as dist
@@ -28,6 +29,7 @@ from .irg import irg as irg
 from .kdsvd import kdsvd as kdsvd
 from .kl import kl as kl
 from .l1 import l1 as l1
+from .ld import ld as ld
 from .mgd import MGD as MGD
 from .mse import mse as mse
 from .nkd import nkd as nkd
@@ -74,6 +76,7 @@ __all__ = [
     "channel_statistics",
     "comparative",
     "correlation",
+    "crosskd",
     "cwd",
     "dist",
     "dkd",
@@ -87,6 +90,7 @@ __all__ = [
     "kdsvd",
     "kl",
     "l1",
+    "ld",
     "mse",
     "nkd",
     "nst",

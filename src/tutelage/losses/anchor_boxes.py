@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .anchors import average, objects
 from .precision import full
 from .shapes import positive
 
@@ -40,6 +40,7 @@ def anchor_boxes(
         heads of torchvision give one number a side. Gradient does not flow through the weights.
 
     Example:
+        >>> import torch
         >>> offsets, sure = torch.tensor([[[1.0, 1.0, 1.0, 1.0]]]), torch.tensor([[[0.0, 9.0]]])
         >>> anchor_boxes(offsets, (offsets, sure)), anchor_boxes(offsets, (offsets + 1, sure))
         (tensor([0.]), tensor([0.9500]))
@@ -63,9 +64,5 @@ def anchor_boxes(
     positive("anchor_boxes", beta=beta)
     if scores not in ("sigmoid", "softmax"):
         raise ValueError(f"anchor_boxes: expected scores 'sigmoid' or 'softmax', found {scores!r}.")
-    heard = full(logits.detach())
-    score = heard.sigmoid() if scores == "sigmoid" else heard.softmax(dim=2)
-    weight = score[..., 1:].amax(dim=2)
     distance = F.smooth_l1_loss(full(student), full(offsets.detach()), beta=beta, reduction="none").mean(dim=2)
-    total = weight.sum().clamp(min=torch.finfo(weight.dtype).eps)
-    return (weight * distance).sum(dim=1) * len(weight) / total
+    return average(distance, objects(full(logits.detach()), scores))

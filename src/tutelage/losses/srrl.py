@@ -1,9 +1,8 @@
 """Softmax regression: the student's feature should mean to the teacher's classifier what the teacher's does."""
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from .constant import through
 from .precision import full
 from .shapes import same_batch
 
@@ -39,6 +38,7 @@ def srrl(
         classifier. Published weights: 1 and 1, elsewhere 1 and 5.
 
     Example:
+        >>> import torch
         >>> s, t = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]])
         >>> srrl(s, t, head=nn.Identity()), srrl(s, t, head=nn.Identity(), regression_weight=0)
         (tensor([1.]), tensor([0.5000]))
@@ -55,9 +55,9 @@ def srrl(
     loss = feature_weight * (vector - target).square().mean(dim=1)
     if regression_weight == 0:
         return loss
-    with torch.autocast(student.device.type, enabled=False):
-        logits, said = _read(head, vector), _read(head, target)
-    return loss + regression_weight * (logits - said).square().mean(dim=1)
+    logits, said = (through(head, x, dtype=x.dtype) for x in (vector, target))
+    regression: Tensor = (logits - said).square().mean(dim=1)
+    return loss + regression_weight * regression
 
 
 def _pooled(feature: Tensor) -> Tensor:
@@ -65,11 +65,3 @@ def _pooled(feature: Tensor) -> Tensor:
     if feature.dim() == 3:
         return feature.mean(dim=1)
     return feature.flatten(2).mean(dim=2) if feature.dim() > 3 else feature
-
-
-def _read(head: nn.Module, vector: Tensor) -> Tensor:
-    """The classifier in the precision of the vector, its weights taken for constants."""
-    state = {**dict(head.named_parameters()), **dict(head.named_buffers())}
-    fixed = {name: x.detach().to(vector.dtype) if x.is_floating_point() else x for name, x in state.items()}
-    logits: Tensor = functional_call(head, fixed, (vector,))
-    return logits

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tutelage.errors import ModelError
 
-from .detectors import family
+from .detectors import decoded, family
 from .preprocess import Preprocess
 
 
@@ -52,14 +52,11 @@ class Candidates(nn.Module):
         said = net.head(maps)
         anchors = self._anchors(maps, shown, scaled)
         codes = said["bbox_regression"]
+        boxes = decoded(self.family, net.box_coder, codes, anchors)
+        logits = said["cls_logits"]
         if self.family == "fcos":
-            boxes = net.box_coder.decode(codes, anchors)
-            scores = (said["cls_logits"].sigmoid() * said["bbox_ctrness"].sigmoid()).sqrt()
+            scores = (logits.sigmoid() * said["bbox_ctrness"].sigmoid()).sqrt()
         else:
-            # len() would fix the graph to one number of pictures.
-            each = net.box_coder.decode_single(codes.reshape(-1, 4), anchors.expand_as(codes).reshape(-1, 4))
-            boxes = each.reshape(codes.shape)
-            logits = said["cls_logits"]
             scores = logits.softmax(2) if self.family == "ssd" else logits.sigmoid()
         high, wide = scaled
         limit = boxes.new_tensor([wide, high, wide, high])

@@ -5,7 +5,8 @@ and the losses are its own. Otherwise it is simply called. Boxes are in pixels o
 classes are counted from 0: the network's own class 0, the background, is no class here.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -110,12 +111,112 @@ def sigmoid(network: nn.Module) -> bool:
     return family(network) in ("fcos", "retinanet")
 
 
+def inside_head(network: nn.Module) -> list[str]:
+    """The taps inside both towers of a head, in front of the last activation but one.
+
+    Returns:
+        Those of the class tower, one for each level from fine to coarse, then those of the box tower; empty where the
+        head has no two towers of convolutions and ReLUs.
+
+    Example:
+        >>> from torchvision.models.detection import fcos_resnet50_fpn
+        >>> taps = inside_head(fcos_resnet50_fpn(weights=None, weights_backbone=None))
+        >>> taps[0], taps[-1], len(taps)
+        ('head.classification_head.conv.7:0', 'head.regression_head.conv.7:4', 10)
+    """
+    net: Any = network
+    return [f"{tap}:{level}" for tap, _ in _towers(network) for level in range(len(net.anchor_generator.sizes))]
+
+
+def rest_of_head(network: nn.Module) -> "RestOfHead | None":
+    """What follows in a head behind the taps `inside_head`, sharing its weights; None where there are none."""
+    rests = [rest for _, rest in _towers(network)]
+    return RestOfHead(network, rests) if rests else None
+
+
+def head_width(network: nn.Module) -> int:
+    """Channels of the maps that a head is given, and of those at `inside_head`."""
+    net: Any = network
+    return int(net.backbone.out_channels)
+
+
+class RestOfHead(nn.Module):
+    """The rest of a dense detector's head, from features inside its towers to what it says at every anchor.
+
+    Args:
+        network: The detector.
+        rests: The last layers of its class tower and of its box tower.
+    """
+
+    def __init__(self, network: nn.Module, rests: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.family, self.coder = family(network), network.box_coder
+        self.classes, self.boxes = (
+            _with_tower(network.get_submodule(head), rest) for head, rest in zip(HEADS, rests, strict=True)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits ``[B, A, C + 1]`` and boxes ``[B, A, 4]``, left, top, right and bottom in sizes of their anchor.
+
+        Args:
+            features: Maps ``[B, D, H, W]`` of all levels from the class tower, then as many from the box tower.
+        """
+        shown = [x.relu() for x in features]
+        logits = self.classes(shown[: len(shown) // 2])
+        codes = self.boxes(shown[len(shown) // 2 :])
+        codes = codes[0] if isinstance(codes, tuple) else codes  # FCOS also says how central a place is
+        anchor = codes.new_tensor([-0.5, -0.5, 0.5, 0.5]).expand(codes.shape[1], 4)
+        return logits, decoded(self.family, self.coder, codes, anchor)
+
+
+def _towers(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Of both towers, the layer in front of the last ReLU but one, and what comes behind that."""
+    found: list[tuple[str, nn.Module]] = []
+    for head in HEADS if family(network) in ("fcos", "retinanet") else ():
+        tower = network.get_submodule(f"{head}.conv")
+        layers = [(f"{head}.conv.{name}", x) for name, x in tower.named_modules() if name and not any(x.children())]
+        bends = [n for n, (_, x) in enumerate(layers) if isinstance(x, nn.ReLU)][-2:]
+        if len(bends) == 2 and bends[0] > 0:
+            found.append((layers[bends[0] - 1][0], nn.Sequential(*(x for _, x in layers[bends[0] + 1 :]))))
+    return found if len(found) == len(HEADS) else []
+
+
+def _with_tower(head: nn.Module, tower: nn.Module) -> nn.Module:
+    """A head with another tower before its last layers, which stay the head's own."""
+    short = copy.copy(head)
+    short._modules = {**head._modules, "conv": tower}
+    return short
+
+
+def decoded(kind: str | None, coder: Any, codes: Tensor, anchors: Tensor) -> Tensor:
+    """The boxes that the offsets of a one-stage detector stand for, ``[B, A, 4]``.
+
+    Args:
+        kind: Its `family`.
+        coder: Its ``box_coder``.
+        codes: Offsets, ``[B, A, 4]``.
+        anchors: ``[A, 4]``, the same for all pictures.
+    """
+    if kind == "fcos":
+        boxes: Tensor = coder.decode(codes, anchors)
+        return boxes
+    # len() would fix an exported graph to one number of pictures.
+    each: Tensor = coder.decode_single(codes.reshape(-1, 4), anchors.expand_as(codes).reshape(-1, 4))
+    return each.reshape(codes.shape)
+
+
 def same_anchors(one: nn.Module, other: nn.Module) -> bool:
     """Whether two detectors answer for the same places in the same terms, so that heads can be compared."""
     if family(one) != family(other) or family(one) in (None, "rcnn"):
         return False
     ours, theirs = ((_anchors(net.anchor_generator), _columns(net), _sizes(net.transform)) for net in (one, other))
     return ours == theirs
+
+
+def same_levels(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two dense detectors whose heads can be cut scale pictures alike and have as many levels."""
+    inside: list[Any] = [(len(inside_head(net)), _sizes(net.transform)) for net in (one, other) if inside_head(net)]
+    return len(inside) == 2 and inside[0] == inside[1]
 
 
 def _columns(net: Any) -> int:

@@ -101,6 +101,10 @@ class Task(abc.ABC):
         """The module that is given the picture as the network sees it: strides are counted from there."""
         return model
 
+    def head(self, model: nn.Module) -> nn.Module | None:
+        """The part of a model that losses may hand the student's features on to; None: its linear classifier."""
+        return None
+
     def exported(self, model: nn.Module) -> nn.Module:
         """The form of a model that is exported: one tensor from any number of pictures.
 

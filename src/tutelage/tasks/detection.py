@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tutelage.data.augment_boxes import NO_BOX
 from tutelage.data.open_boxes import looks_like_boxes, open_boxes
+from tutelage.data.own_boxes import gives_boxes
 from tutelage.errors import DataError, RecipeError
 from tutelage.ledger import Batch, Outputs
 from tutelage.models import detectors
@@ -68,9 +69,9 @@ class Detection(Task):
 
     @classmethod
     def recognises(cls, source: Any) -> str | None:
-        """A folder in the layout of Pascal VOC, COCO or YOLO."""
+        """A folder in the layout of Pascal VOC, COCO or YOLO, or a data set whose first sample holds boxes."""
         if not isinstance(source, str | os.PathLike):
-            return None
+            return f"{type(source).__name__} gives pictures with boxes" if gives_boxes(source) else None
         layout = looks_like_boxes(pathlib.Path(source))
         return None if layout is None else f"{pathlib.Path(source).name} holds {layout}"
 
@@ -121,6 +122,10 @@ class Detection(Task):
         """The backbone: it is given the pictures as the network has scaled them."""
         network = inner(model)
         return network.get_submodule("backbone") if detectors.is_detector(network) else network
+
+    def head(self, model: nn.Module) -> nn.Module | None:
+        """What follows behind the taps of `crosskd`."""
+        return detectors.rest_of_head(inner(model))
 
     def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The model's own losses; 0 where a picture is not labelled."""
@@ -226,6 +231,8 @@ class Detection(Task):
         student, teachers = models["student"], {name: model for name, model in models.items() if name != "student"}
         if short in ("logits", "offsets", "anchor_classes", "anchor_boxes"):
             return _heads(short, student, teachers)
+        if short == "crosskd":
+            return _across(student, teachers, sites)
         if short in ("features", "imitation", "cwd", "mgd", "attention", "similarity", "fgd"):
             return _pyramids(short, student, teachers, sites)
         return None
@@ -247,6 +254,25 @@ def _heads(short: str, student: nn.Module, teachers: Mapping[str, nn.Module]) ->
     else:
         wire = {"loss": {"use": "anchor_boxes", "scores": scores}, "student": offsets, "teacher": [offsets, classes]}
     return {short: {**wire, "teachers": alike, "connector": None}}
+
+
+def _across(
+    student: nn.Module, teachers: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]
+) -> dict[str, dict[str, Any]]:
+    """From inside the student's head through those of teachers whose pyramids have the same strides."""
+    strides = {name: [_octave(sites[name][tap]) for tap in detectors.levels(inner(model)) if tap in sites[name]]
+               for name, model in {"student": student, **teachers}.items()}  # fmt: skip
+    inside = {
+        name: detectors.inside_head(inner(teacher))
+        for name, teacher in teachers.items()
+        if detectors.same_levels(inner(student), inner(teacher)) and strides[name] == strides["student"]
+    }
+    if not inside:
+        return {}
+    width = detectors.head_width(inner(student))
+    other = {name: [{"use": "project"}] for name in inside if detectors.head_width(inner(teachers[name])) != width}
+    wire = {"loss": {"use": "crosskd"}, "student": detectors.inside_head(inner(student)), "teacher": inside}
+    return {"crosskd": {**wire, "teachers": list(inside), "connector": other or None}}
 
 
 def _pyramids(

@@ -25,7 +25,8 @@ class Teacher(nn.Module):
 
     @property
     def head(self) -> nn.Module | None:
-        """The classifier, from the vector before it to logits in the user's class order; None if there is none."""
+        """What losses may hand features on to: the classifier, from the vector before it to logits in the user's class
+        order, or what `Task.head` finds; None if there is none."""
         return None
 
     def bind(self, spec: Spec, name: str) -> None:

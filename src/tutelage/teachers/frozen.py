@@ -50,17 +50,18 @@ class Frozen(Teacher):
 
     @property
     def head(self) -> nn.Module | None:
-        """The network's classifier with its class order; None if none could be found."""
+        """The network's classifier with its class order, or what the task has in its place; None if there is none."""
         return self.__dict__.get("found_head")
 
     def bind(self, spec: Spec, name: str) -> None:
         """Tap the network."""
         self._taps = Taps(self.network, spec.taps[name], owner=f"teacher {name!r}")
         self._call = spec.call
-        found = head(self.network, len(spec.classes)) if spec.classes else None
+        found = None if spec.head is None else spec.head(self.network)
+        found = _classifier(self.network, spec) if found is None else found
         if found is not None and self.offload:  # asked for between forwards, so it stays with the batches
             found = copy.deepcopy(found)
-        self.__dict__["found_head"] = None if found is None else _Arranged(found, self.network)
+        self.__dict__["found_head"] = found
 
     @torch.no_grad()
     def forward(self, batch: Batch, peers: Mapping[str, Outputs]) -> Outputs:
@@ -113,6 +114,11 @@ def filled(batch: Batch, size: int) -> Batch:
     # Compiled code is made for one layout.
     layout = torch.channels_last if last else torch.contiguous_format
     return dataclasses.replace(batch, inputs=inputs.contiguous(memory_format=layout))
+
+
+def _classifier(network: nn.Module, spec: Spec) -> nn.Module | None:
+    found = head(network, len(spec.classes)) if spec.classes else None
+    return None if found is None else _Arranged(found, network)
 
 
 class _Arranged(nn.Module):
