@@ -1,6 +1,6 @@
 """Trust teachers by what they know about each sample."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Row, Spec
 
-from .base import Weighting, by_path, whole
+from .base import Weighting, by_path, parted, whole
 
 
 class Trust(Weighting):
@@ -27,6 +27,12 @@ class Trust(Weighting):
     does not line up with the labels, share equally. Where the loss of a path is one number for the whole batch, each
     teacher gets the mean of its shares.
 
+    Where a teacher answers several positions (pixels, tokens), its cross-entropy is their mean, and one weight holds
+    for the whole sample. With ``per="pixel"`` every position is weighed for itself, on paths on the output whose loss
+    takes an ``element_weight`` (`kl`, `soft_cross_entropy`, `one_vs_all`): a teacher that is wrong in one half of a
+    picture counts in the other. Other paths keep one weight for each sample. A position without a label is weighed
+    by the mean over those of its sample that have one.
+
     Args:
         temperature: Above 1 the shares are more equal; the cross-entropies themselves are not tempered.
         shares: ``"confidence"`` or ``"likelihood"``, as above.
@@ -35,11 +41,13 @@ class Trust(Weighting):
             switched off together: a teacher that knows the sample less well than the student is
             hardly heard.
         through_weights: Let gradient flow through the weights of feature paths.
+        per: What is weighed for itself, ``"sample"`` or ``"pixel"``.
 
     Reference:
         Zhang, Chen, Wang 2022, "Confidence-aware multi-teacher knowledge distillation", arXiv:2201.00007,
         eq. 3 and 6. Deviations: the published code divides once more by K, and lets gradient flow
-        through the weights of features into the student (`through_weights`); `absolute` and ``"likelihood"`` are ours.
+        through the weights of features into the student (`through_weights`); `absolute`, ``"likelihood"`` and
+        ``"pixel"`` are ours.
 
     Example:
         >>> import torch
@@ -66,6 +74,7 @@ class Trust(Weighting):
         on: Literal["auto", "logits"] = "auto",
         absolute: bool = False,
         through_weights: bool = False,
+        per: Literal["sample", "pixel"] = "sample",
     ) -> None:
         super().__init__()
         if not temperature > 0:
@@ -74,14 +83,18 @@ class Trust(Weighting):
             raise InputError(f"Trust: expected on='auto' or 'logits'; found {on!r}.")
         if shares not in ("confidence", "likelihood"):
             raise InputError(f"Trust: expected shares='confidence' or 'likelihood'; found {shares!r}.")
+        if per not in ("sample", "pixel"):
+            raise InputError(f"Trust: expected per='sample' or 'pixel'; found {per!r}.")
         self.temperature = temperature
         self.shares = shares
         self.on = on
         self.absolute = absolute
         self.through_weights = through_weights
+        self.per = per
         self._heads: Mapping[str, nn.Module] = {}
         self._responses: frozenset[str] = frozenset()
         self._batchwise: frozenset[str] = frozenset()
+        self._by_pixel: frozenset[str] = frozenset()
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Keep the teachers' classifiers at hand; they stay the teachers' own."""
@@ -89,33 +102,48 @@ class Trust(Weighting):
         self._heads = dict(spec.heads)
         self._responses = spec.responses
         self._batchwise = spec.batchwise
+        self._by_pixel = spec.elementwise if self.per == "pixel" else frozenset()
+
+    @torch.no_grad()
+    def elements(self, lesson: Lesson) -> dict[str, Tensor]:
+        """Where in a sample each teacher is trusted, on the paths that are weighed by pixel."""
+        if not self._by_pixel:
+            return {}
+        mask, worth = lesson.batch.extras.get("mask"), self._worth(self.rows, lesson)
+        return {self.rows[k].name: parted(weight, mask)[1] for k, weight in worth.items() if weight.ndim > 1}
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """Shares in [0, 1], ``[K, B]``; without `absolute` they sum to 1 over the teachers of a path."""
         with torch.set_grad_enabled(self.through_weights and torch.is_grad_enabled()):
-            return self._weights(ledger, lesson)
+            mask, worth = lesson.batch.extras.get("mask"), self._worth(ledger.rows, lesson)
+            weights = list(torch.ones_like(ledger.losses.detach()))
+            for k, weight in worth.items():
+                weights[k] = (parted(weight, mask)[0] if weight.ndim > 1 else weight).to(ledger.losses.dtype)
+            return whole(torch.stack(weights), ledger.rows, self._batchwise)
 
-    def _weights(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        names = list(lesson.teachers)
-        answers = dict(zip(names, label_doubts([lesson.teachers[name].get("") for name in names], lesson), strict=True))
-        student = label_doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
-        weights = list(torch.ones_like(ledger.losses.detach()))
-        for members in by_path(ledger.rows).values():
-            rows = [ledger.rows[k] for k in members]
-            spoken = [answers.get(row.teacher or "") for row in rows]
-            heard = label_doubts([self._read_by_head(row, lesson) for row in rows], lesson)
-            shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
+    def _worth(self, rows: Sequence[Row], lesson: Lesson) -> dict[int, Tensor]:
+        """How much each row that has a teacher counts, by its number: ``[B]``, or ``[B, ...]`` by pixel."""
+        said = [taps.get("") for taps in lesson.teachers.values()]
+        by_pixel = dict(zip(lesson.teachers, label_doubts(said, lesson, self.per), strict=True))
+        overtaker = label_doubts([lesson.student.get("")], lesson, self.per)[0] if self.absolute else None
+        overall = {name: _overall(doubt) for name, doubt in by_pixel.items()}
+        found = {}
+        for path, members in by_path(rows).items():
+            doubts, student = (by_pixel, overtaker) if path in self._by_pixel else (overall, _overall(overtaker))
+            spoken = [doubts.get(rows[k].teacher or "") for k in members]
+            heard = label_doubts([self._read_by_head(rows[k], lesson) for k in members], lesson)
+            shares = self._shares(spoken if any(d is None for d in heard) else heard, lesson)
             for k, share, doubt in zip(members, shares, spoken, strict=True):
-                weights[k] = share if student is None or doubt is None else share * _credit(doubt, student)
-        stacked = torch.stack([weight.to(ledger.losses.dtype) for weight in weights])
-        return whole(stacked, ledger.rows, self._batchwise)
+                found[k] = share if student is None or doubt is None else share * _credit(doubt, student)
+        return found
 
-    def _shares(self, doubts: list[Tensor | None], ones: Tensor) -> list[Tensor]:
-        """One ``[B]`` for each teacher; they sum to 1, and are equal where a doubt is unknown."""
+    def _shares(self, doubts: list[Tensor | None], lesson: Lesson) -> list[Tensor]:
+        """One for each teacher, shaped like a doubt; they sum to 1, and are equal where a doubt is unknown."""
         known = [doubt for doubt in doubts if doubt is not None]
         equal = 1 / len(doubts)
         if len(known) < len(doubts) or len(doubts) == 1:
-            return [equal * ones] * len(doubts)
+            like = known[0] if known else lesson.batch.labelled
+            return [torch.full_like(like, equal, dtype=torch.float32)] * len(doubts)
         doubt = torch.stack(known)
         tempered = doubt.nan_to_num(nan=0.0) / self.temperature
         if self.shares == "likelihood":
@@ -142,6 +170,11 @@ def _credit(teacher: Tensor, student: Tensor) -> Tensor:
     return (student.detach() - teacher).nan_to_num(nan=0.0).clamp(max=0.0).exp()
 
 
+def _overall(doubt: Tensor | None) -> Tensor | None:
+    """One doubt a sample: the mean over its positions."""
+    return doubt if doubt is None or doubt.ndim == 1 else doubt.flatten(1).mean(dim=1)
+
+
 def _pooled(feature: Tensor) -> Tensor:
     """One vector a sample: maps ``[B, D, H, W]`` and tokens ``[B, T, D]`` are averaged over positions."""
     if feature.ndim == 3:
@@ -149,15 +182,18 @@ def _pooled(feature: Tensor) -> Tensor:
     return feature.flatten(2).mean(dim=2) if feature.ndim > 3 else feature.flatten(1)
 
 
-def label_doubts(answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
-    """Cross-entropy of each answer with the label, ``[B]``; None where it does not line up with the labels at all.
+def label_doubts(
+    answers: list[Tensor | None], lesson: Lesson, per: Literal["sample", "pixel"] = "sample"
+) -> list[Tensor | None]:
+    """Cross-entropy of each answer with the label; None where it does not line up with the labels at all.
 
-    Answers of one shape are taken at once, so that several teachers cost what one does.
+    One number a sample, ``[B]``, the mean over positions that have a label; or one a position, ``[B, ...]``, that mean
+    where a position has none. Answers of one shape are taken at once, so that several teachers cost what one does.
     """
     known = [x for x in answers if x is not None and _lines_up(x, lesson.batch.target)]
     if len(known) == len(answers) > 1 and len({x.shape for x in known}) == 1:
-        return list(torch.func.vmap(lambda x: _doubt(x, lesson))(torch.stack(known)))
-    return [None if x is None or not _lines_up(x, lesson.batch.target) else _doubt(x, lesson) for x in answers]
+        return list(torch.func.vmap(lambda x: _doubt(x, lesson, per))(torch.stack(known)))
+    return [None if x is None or not _lines_up(x, lesson.batch.target) else _doubt(x, lesson, per) for x in answers]
 
 
 def _lines_up(logits: Tensor, target: Tensor) -> bool:
@@ -169,8 +205,8 @@ def _lines_up(logits: Tensor, target: Tensor) -> bool:
     return target.shape in (logits.shape[:-1], logits.shape[:1] + logits.shape[2:])
 
 
-def _doubt(logits: Tensor, lesson: Lesson) -> Tensor:
-    """Cross-entropy with the label, ``[B]``: the mean over positions that have one.
+def _doubt(logits: Tensor, lesson: Lesson, per: Literal["sample", "pixel"]) -> Tensor:
+    """Cross-entropy with the label: the mean over positions that have one, or that of each.
 
     NaN where a sample has no usable label, large where the answer is not finite.
     """
@@ -186,4 +222,7 @@ def _doubt(logits: Tensor, lesson: Lesson) -> Tensor:
         count = valid.reshape(len(valid), -1).sum(dim=1)
         doubt = each.where(valid, 0.0).reshape(len(valid), -1).sum(dim=1) / count.clamp(min=1)
         usable = lesson.batch.labelled & (count > 0)
+        if per == "pixel":
+            over = (-1, *(1,) * (valid.ndim - 1))
+            doubt, usable = each.where(valid, doubt.reshape(over)), usable.reshape(over)
     return doubt.nan_to_num(nan=1e4, posinf=1e4).where(usable, torch.nan)
