@@ -106,6 +106,7 @@ class Distiller(nn.Module):
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
             elementwise=frozenset(name for name, path in paths.items() if path.elementwise),
             labelled=labelled,
+            doubt=task.doubt,
             held_out=held_out is not None,
             fingerprints=fingerprints or {},
         )

@@ -158,7 +158,7 @@ class Path(nn.Module):
 
     def _extras(self, batch: Batch, head: nn.Module | None, own: Tensor | None) -> dict[str, Any]:
         known = {"index": batch.index, "target": batch.target, "inputs": batch.inputs, "head": head}
-        found = {want: known[want] if want in known else batch.extras.get(want) for want in self.wants}
+        found: dict[str, Any] = {want: known[want] if want in known else batch.extras.get(want) for want in self.wants}
         if own is not None and "element_weight" in found:
             shared = found["element_weight"]
             found["element_weight"] = own if shared is None else own * shared

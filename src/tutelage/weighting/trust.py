@@ -1,6 +1,6 @@
 """Trust teachers by what they know about each sample."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.errors import InputError
-from tutelage.ledger import Ledger, Lesson, Row, Spec
+from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 
 from .base import Weighting, by_path, parted, whole
 
@@ -26,6 +26,9 @@ class Trust(Weighting):
     by the teacher's own answer. One teacher alone has weight 1. Samples without a label, and teachers whose answer
     does not line up with the labels, share equally. Where the loss of a path is one number for the whole batch, each
     teacher gets the mean of its shares.
+
+    Where the truth is no class, the task may say what takes the place of the cross-entropy (`Task.doubt`). Of enlarged
+    pictures it is the logarithm of the mean absolute difference: shares by likelihood go as ``1 / difference``.
 
     Where a teacher answers several positions (pixels, tokens), its cross-entropy is their mean, and one weight holds
     for the whole sample. With ``per="pixel"`` every position is weighed for itself, on paths on the output whose loss
@@ -95,6 +98,7 @@ class Trust(Weighting):
         self._responses: frozenset[str] = frozenset()
         self._batchwise: frozenset[str] = frozenset()
         self._by_pixel: frozenset[str] = frozenset()
+        self._doubt: Callable[[Tensor, Batch], Tensor | None] | None = None
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Keep the teachers' classifiers at hand; they stay the teachers' own."""
@@ -102,6 +106,7 @@ class Trust(Weighting):
         self._heads = dict(spec.heads)
         self._responses = spec.responses
         self._batchwise = spec.batchwise
+        self._doubt = spec.doubt
         self._by_pixel = spec.elementwise if self.per == "pixel" else frozenset()
 
     @torch.no_grad()
@@ -124,8 +129,8 @@ class Trust(Weighting):
     def _worth(self, rows: Sequence[Row], lesson: Lesson) -> dict[int, Tensor]:
         """How much each row that has a teacher counts, by its number: ``[B]``, or ``[B, ...]`` by pixel."""
         said = [taps.get("") for taps in lesson.teachers.values()]
-        by_pixel = dict(zip(lesson.teachers, label_doubts(said, lesson, self.per), strict=True))
-        overtaker = label_doubts([lesson.student.get("")], lesson, self.per)[0] if self.absolute else None
+        by_pixel = dict(zip(lesson.teachers, self._doubts(said, lesson), strict=True))
+        overtaker = self._doubts([lesson.student.get("")], lesson)[0] if self.absolute else None
         overall = {name: _overall(doubt) for name, doubt in by_pixel.items()}
         found = {}
         for path, members in by_path(rows).items():
@@ -136,6 +141,14 @@ class Trust(Weighting):
             for k, share, doubt in zip(members, shares, spoken, strict=True):
                 found[k] = share if student is None or doubt is None else share * _credit(doubt, student)
         return found
+
+    def _doubts(self, answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
+        """How little each answer fits the truth: by the label, else as the task has it."""
+        found = label_doubts(answers, lesson, self.per)
+        if self._doubt is None:
+            return found
+        pairs = zip(answers, found, strict=True)
+        return [self._doubt(x, lesson.batch) if known is None and x is not None else known for x, known in pairs]
 
     def _shares(self, doubts: list[Tensor | None], lesson: Lesson) -> list[Tensor]:
         """One for each teacher, shaped like a doubt; they sum to 1, and are equal where a doubt is unknown."""
