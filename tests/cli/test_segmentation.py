@@ -83,6 +83,9 @@ def test_the_report_shows_pictures_truth_and_what_each_model_says(run):
     assert all(stored[name].shape == stored["pictures/image"].shape for name in panels)
     page = (run / "report.html").read_text()
     assert "IoU per class" in page
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for name, colour in zip(evaluation["classes"], evaluation["colours"], strict=True):
+        assert f'<li><i style="background: {colour}"></i>{name}</li>' in page
     assert page.count('alt="truth"') == page.count('alt="student"') == len(stored["pictures/position"])
 
 

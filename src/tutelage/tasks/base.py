@@ -200,6 +200,10 @@ class Task(abc.ABC):
         """
         return {}
 
+    def colours(self) -> list[str]:
+        """The colour of each class in `panels`, as ``#rrggbb``; empty where colours tell no classes."""
+        return []
+
     def captions(self, said: Mapping[str, Kept]) -> Mapping[str, Tensor]:
         """The main metric under a panel, ``[n]`` each, by what the panel shows."""
         return {}
