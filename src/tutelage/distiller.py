@@ -105,7 +105,9 @@ class Distiller(nn.Module):
             },
             responses=frozenset(name for name, path in paths.items() if path.student_tap in ("", *task.answers)),
             batchwise=frozenset(name for name, path in paths.items() if path.batchwise),
+            elementwise=frozenset(name for name, path in paths.items() if path.elementwise),
             labelled=labelled,
+            doubt=task.doubt,
             held_out=held_out is not None,
             fingerprints=fingerprints or {},
         )
@@ -144,8 +146,9 @@ class Distiller(nn.Module):
         teachers = {name: teacher(batch, peers) for name, teacher in self.teachers.items()}
         base = self.task.base_loss(student, batch)
         losses, adapted = [base[name] for name in self.task.base_rows], {}
+        elements = self.weighting.elements(Lesson(batch, student, teachers, {}))
         for name, path in self.paths.items():
-            for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads).items():
+            for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads, elements).items():
                 losses.append(loss)
                 adapted[Row(name, teacher).name] = seen
         losses = [loss.float() for loss in losses]

@@ -199,7 +199,9 @@ class Spec:
         hears: Path name -> where it reads each of its teachers, by name.
         responses: Paths whose student tap is the model's own output, or one at which it answers.
         batchwise: Paths whose loss is one number for the whole batch, expanded to all samples.
+        elementwise: Paths on the student's output whose loss takes an ``element_weight``.
         labelled: Whether any training sample has a label.
+        doubt: How little an answer fits the truth where that is no class, `Task.doubt`; None if that is not known.
         held_out: Whether samples are held out of training for weightings to look at.
         fingerprints: Of the data, the preprocessing and the views.
     """
@@ -216,7 +218,9 @@ class Spec:
     hears: Mapping[str, Mapping[str, Tap]] = field(default_factory=dict)
     responses: frozenset[str] = frozenset()
     batchwise: frozenset[str] = frozenset()
+    elementwise: frozenset[str] = frozenset()
     labelled: bool = True
+    doubt: Callable[[Tensor, Batch], Tensor | None] | None = None
     held_out: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 

@@ -59,6 +59,7 @@ class Path(nn.Module):
         self._each = {name: _tap(tap) for name, tap in teacher.items()} if isinstance(teacher, Mapping) else None
         self._all = "" if isinstance(teacher, Mapping) else _tap(teacher)
         self.named = None if teachers is None else tuple(teachers)
+        self.name = ""
         self.hears: tuple[str, ...] = ()
         self._given = (loss, connector)  # a tuple: the originals are not part of the module
         self._functions: list[Callable[..., Tensor]] = []
@@ -66,6 +67,7 @@ class Path(nn.Module):
         self.connectors = nn.ModuleList()
         self.wants = wanted_extras(loss)
         self.batchwise = is_batchwise(loss)
+        self.elementwise = "element_weight" in self.wants and self.student_tap == "" and connector is None
 
     def rows(self, name: str, teachers: Iterable[str]) -> tuple[Row, ...]:
         """The ledger rows this path will write, one for each teacher it hears."""
@@ -77,7 +79,7 @@ class Path(nn.Module):
 
     def bind(self, name: str, teachers: Iterable[str], spec: Spec) -> None:
         """Clone loss and connector for each teacher and tell them their sizes."""
-        self.hears = self._heard(name, tuple(teachers))
+        self.name, self.hears = name, self._heard(name, tuple(teachers))
         loss, connector = self._given
         for teacher in self.hears:
             own = connector.get(teacher) if isinstance(connector, Mapping) else connector
@@ -101,9 +103,21 @@ class Path(nn.Module):
                 _try(self._functions[-1], self.connectors[-1], name, shapes, heads)
 
     def forward(
-        self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, heads: Mapping[str, nn.Module]
+        self,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        heads: Mapping[str, nn.Module],
+        elements: Mapping[str, Tensor],
     ) -> dict[str, tuple[Tensor, Said]]:
         """What each teacher thinks of the student here.
+
+        Args:
+            student: What the student said.
+            teachers: What each teacher said.
+            batch: About what.
+            heads: The teachers' classifiers.
+            elements: Row name -> weights of the positions, beside the batch's own (see `Weighting.elements`).
 
         Returns:
             Teacher name -> (loss ``[B]``, the student's tap, or taps, after the connector).
@@ -113,13 +127,16 @@ class Path(nn.Module):
         """
         adapted = [connector(said_at(self.student_tap, student)) for connector in self.connectors]
         said = [said_at(self.teacher_tap(teacher), teachers[teacher], detach=True) for teacher in self.hears]
-        if _alike(said) and self._one_call():
-            ask = functools.partial(self._functions[0], **self._extras(batch, None))
-            values = torch.func.vmap(ask, in_dims=(None, 0))(adapted[0], torch.stack(said)).unbind()
+        placed = [elements.get(Row(self.name, teacher).name) for teacher in self.hears]
+        extras = [self._extras(batch, heads.get(name), own) for name, own in zip(self.hears, placed, strict=True)]
+        split = {own is not None for own in placed}
+        if _alike(said) and self._one_call() and len(split) == 1:
+            ask = functools.partial(self._functions[0], adapted[0])
+            values = _together(ask, torch.stack(said), extras, split=split == {True})
         else:
             values = tuple(
-                loss(seen, heard, **self._extras(batch, heads.get(teacher)))
-                for teacher, loss, seen, heard in zip(self.hears, self._functions, adapted, said, strict=True)
+                loss(seen, heard, **wanted)
+                for loss, seen, heard, wanted in zip(self._functions, adapted, said, extras, strict=True)
             )
         for value in values:
             if value.shape != (len(batch),):
@@ -141,9 +158,13 @@ class Path(nn.Module):
         plain = all(isinstance(connector, nn.Identity) for connector in self.connectors)
         return plain and "head" not in self.wants and hears_together(self._functions[0])
 
-    def _extras(self, batch: Batch, head: nn.Module | None) -> dict[str, Any]:
+    def _extras(self, batch: Batch, head: nn.Module | None, own: Tensor | None) -> dict[str, Any]:
         known = {"index": batch.index, "target": batch.target, "inputs": batch.inputs, "head": head}
-        return {want: known[want] if want in known else batch.extras.get(want) for want in self.wants}
+        found: dict[str, Any] = {want: known[want] if want in known else batch.extras.get(want) for want in self.wants}
+        if own is not None and "element_weight" in found:
+            shared = found["element_weight"]
+            found["element_weight"] = own if shared is None else own * shared
+        return found
 
     def _heard(self, name: str, teachers: tuple[str, ...]) -> tuple[str, ...]:
         for teacher in (*(self.named or ()), *(self._each or ())):
@@ -205,6 +226,15 @@ def _alike(said: list[Said]) -> TypeGuard[list[Tensor]]:
     """Whether several teachers said one tensor each, all of one shape."""
     tensors = [x for x in said if isinstance(x, Tensor)]
     return len(tensors) == len(said) > 1 and len({x.shape for x in tensors}) == 1
+
+
+def _together(
+    ask: Callable[..., Tensor], said: Tensor, extras: list[dict[str, Any]], *, split: bool
+) -> tuple[Tensor, ...]:
+    """What a loss says of each teacher, in one call; if `split`, each with its own weights of the positions."""
+    name = "element_weight"
+    own = {name: torch.stack([wanted[name] for wanted in extras])} if split else {}
+    return torch.func.vmap(lambda heard, own: ask(heard, **extras[0] | own))(said, own).unbind()
 
 
 def _tap(given: str | Sequence[str]) -> Tap:

@@ -1,7 +1,9 @@
 """Segmentation through the real command line: teacher, distillation, report, evaluation, export, cache."""
 
+import itertools
 import json
 import pathlib
+import shutil
 
 import pytest
 import torch
@@ -83,6 +85,9 @@ def test_the_report_shows_pictures_truth_and_what_each_model_says(run):
     assert all(stored[name].shape == stored["pictures/image"].shape for name in panels)
     page = (run / "report.html").read_text()
     assert "IoU per class" in page
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for name, colour in zip(evaluation["classes"], evaluation["colours"], strict=True):
+        assert f'<li><i style="background: {colour}"></i>{name}</li>' in page
     assert page.count('alt="truth"') == page.count('alt="student"') == len(stored["pictures/position"])
 
 
@@ -116,6 +121,40 @@ def test_check_scores_the_teacher_and_trains_nothing(world, teacher, tutelage):
     paths = {row["path"] for row in found["pairing"]}
     assert {"logits", "ifvd", "pairwise"} <= paths
     assert any(path.startswith("features_encoder") for path in paths)
+
+
+def as_coco(world: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
+    """The same pictures and masks as COCO has them: runs for each class but the first, a crowd where there is none."""
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        shutil.copytree(world / split / "images", root / split)
+        images, shapes = [], []
+        for number, file in enumerate(sorted((world / split / "masks").iterdir())):
+            images.append({"id": number, "file_name": f"{file.stem}.jpg", "height": 32, "width": 32})
+            mask = torch.frombuffer(bytearray(Image.open(file).tobytes()), dtype=torch.uint8).view(32, 32)
+            for value in (1, 2, 9):
+                inside = [False, *(mask.T.flatten() == value).tolist()]
+                turns = [n - 1 for n in range(1, len(inside)) if inside[n] != inside[n - 1]]
+                counts = [b - a for a, b in itertools.pairwise([0, *turns, 32 * 32])]
+                runs = {"size": [32, 32], "counts": counts}
+                kind = {"category_id": value % 9, "iscrowd": int(value == 9), "segmentation": runs}
+                shapes.append({"id": len(shapes), "image_id": number, "area": 1, **kind})
+        categories = [{"id": n, "name": name} for n, name in enumerate(["background", "bar", "disc"])]
+        content = {"images": images, "categories": categories, "annotations": shapes}
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def test_a_folder_of_coco_gives_the_teacher_the_same_score(world, teacher, tmp_path, tutelage):
+    pytest.importorskip("faster_coco_eval")
+    given = ["--student", NET, "--teacher", f"big={teacher}", *SMALL, "--set", "data.class_names=[ground, bar, disc]"]
+    found = {}
+    for folder in (world, as_coco(world, tmp_path / "coco")):
+        code, out, err = tutelage("check", *given, "--data", folder, "--task", "segmentation", "--json")
+        assert code == 0
+        found[folder.name] = json.loads(out)["teachers"]["big"]["validation"]
+    assert "COCO JSON with instances_train.json" in err
+    assert found["coco"] == pytest.approx(found["shapes"])
 
 
 def test_a_classifier_is_no_teacher_of_segmentation(world, tutelage):

@@ -7,14 +7,18 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
+from tutelage import Distiller, Frozen, Path
 from tutelage.errors import ModelError, UnknownName
+from tutelage.losses import cwd, kl
 from tutelage.models import find, load, save
 from tutelage.tasks import Segmentation
 
 pytest.importorskip("segmentation_models_pytorch")
+transformers = pytest.importorskip("transformers")
 
 TASK = Segmentation(3)
 NET = "smp/unet:mobilenetv3_small_050"
+SEGFORMER = {"depths": [1] * 4, "hidden_sizes": [8] * 4, "num_attention_heads": [1] * 4, "decoder_hidden_size": 8}
 SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 
 
@@ -72,3 +76,42 @@ def test_misspelt_networks_are_refused_with_what_is_close(source, message):
 def test_a_classifier_is_none():
     with pytest.raises(ModelError, match="expected maps of logits"):
         dense("cifar/resnet8")
+
+
+# --- transformers
+
+
+def test_a_network_of_transformers_is_student_and_teacher_by_name(tmp_path):
+    student, teacher = (
+        dense("hf/segformer:segmentation", arguments={**SEGFORMER, "decoder_hidden_size": width}) for width in (8, 16)
+    )
+    batch = TASK.unpack((torch.rand(2, 3, 36, 50), torch.randint(3, (2, 36, 50))))
+    assert student(student.preprocess(batch.inputs)).shape == (2, 3, 9, 13)  # stride 4
+    assert TASK.call(student, batch).shape == (2, 3, 36, 50)
+    paths = {"logits": Path(kl), "channels": Path(cwd)}
+    step = Distiller(student, teachers={"big": Frozen(teacher)}, paths=paths, task=TASK)(batch)
+    step.loss.backward()
+    assert step.loss.isfinite()
+    assert student.model.segformer.stages[0].patch_embeddings.proj.weight.grad.abs().sum() > 0
+    save(student.eval(), tmp_path, card="# net", classes=["a", "b", "c"], input_size=(36, 50), finish=TASK.finish)
+    again = load(tmp_path).eval()
+    assert_close(TASK.call(again, batch), TASK.call(student, batch))
+
+
+def test_a_local_folder_of_transformers_says_that_it_answers_for_pixels(tmp_path):
+    config = transformers.AutoConfig.for_model("segformer", num_labels=3, **SEGFORMER)
+    trained = transformers.AutoModelForSemanticSegmentation.from_config(config).eval()
+    trained.save_pretrained(tmp_path)
+    pictures = torch.rand(2, 3, 32, 32)
+    for source in (f"hf/{tmp_path}", trained):
+        model = dense(source).eval()
+        assert_close(model(pictures), trained(pictures).logits)
+        assert model.origin["arguments"]["architectures"] == ["SegformerForSemanticSegmentation"]
+
+
+def test_a_type_is_a_classifier_unless_pixels_are_asked_for():
+    with pytest.raises(ModelError, match="expected maps of logits"):
+        dense("hf/segformer", arguments=SEGFORMER)
+    assert find("hf/segformer", num_classes=5, arguments=SEGFORMER)(torch.rand(2, 3, 32, 32)).shape == (2, 5)
+    with pytest.raises(UnknownName, match="nothing is fetched"):
+        dense("hf/vit:segmentation")

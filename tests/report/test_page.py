@@ -3,6 +3,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from tutelage import report
 from tutelage.errors import MissingExtra, RunError
-from tutelage.report.pictures import pictures
+from tutelage.report.pictures import colour_key, pictures
 
 
 class Elements(HTMLParser):
@@ -147,3 +148,28 @@ def test_a_missing_extra_is_answered_with_the_line_to_install_it(run, monkeypatc
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtra, match=r"jinja2.*pip install 'tutelage\[train\]'"):
         report.write([run])
+
+
+def _mask(run, **changes):
+    """The first class in red, the second in green, and pixels without one, in what one model said of two pictures."""
+    read = report.read(run)
+    panel = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    panel[0, 0], panel[1, 1] = 255, 255
+    panel[1, :, 0] = 0
+    samples = {**read.samples, "pictures/panel/truth": panel}
+    colours = ["#ff0000", "#00ff00", "#0000ff"]
+    return replace(read, samples=samples, evaluation={"classes": ["cat", "dog", "cow"], "colours": colours} | changes)
+
+
+def test_the_key_names_the_colours_that_are_seen(run):
+    assert colour_key(_mask(run)) == [("cat", "#ff0000"), ("dog", "#00ff00"), ("without a class", "#000000")]
+    assert colour_key(_mask(run, colours=[])) == []
+    assert colour_key(report.read(run)) == []
+    assert 'class="colours"' not in _without_plotly(report.write([run]).read_text())
+
+
+def test_a_colour_that_is_none_never_reaches_the_page(run):
+    assert colour_key(_mask(run, colours=["red;position:fixed", "#00ff00"])) == [
+        ("dog", "#00ff00"),
+        ("without a class", "#000000"),
+    ]

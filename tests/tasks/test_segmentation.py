@@ -148,6 +148,9 @@ def test_what_is_told_of_answers():
 
 def test_every_class_has_a_colour_of_its_own():
     assert len({tuple(colour) for colour in palette(40)[:40].tolist()}) == 40
+    assert len(set(Segmentation(40).colours())) == 40
+    red, green, blue = palette(3)[2].tolist()
+    assert Segmentation(3).colours()[2] == f"#{red:02x}{green:02x}{blue:02x}"
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0]])

@@ -3,11 +3,14 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from tutelage import Distiller, Frozen, Path
 from tutelage.data.bicubic import upscale
 from tutelage.errors import InputError
+from tutelage.losses import l1
 from tutelage.models import sr
 from tutelage.tasks import SuperResolution
-from tutelage.tasks.super_resolution import SHOWN, tiled
+from tutelage.tasks.super_resolution import FINEST, SHOWN, tiled
+from tutelage.weighting import Auto, Trust
 
 
 class Enlarged(nn.Module):
@@ -142,3 +145,56 @@ def test_bicubic_is_what_the_answers_are_compared_with(task):
     target = upscale(inputs, 2).clamp(0, 1)
     kept = task.keep_beside(target, target, inputs)
     assert kept["bicubic_psnr"].item() > 45
+
+
+class Off(nn.Module):
+    """The true pictures, off by so much each."""
+
+    def __init__(self, truth, *by):
+        super().__init__()
+        self.said = truth + torch.tensor(by)[:, None, None, None]
+
+    def forward(self, inputs):
+        return self.said[: len(inputs)]
+
+
+def weighed(task, batch, rule, student=(0.5, 0.5, 0.5), **teachers):
+    distiller = Distiller(
+        nn.Sequential(Off(batch.target, *student), nn.Conv2d(3, 3, 1)),
+        teachers={name: Frozen(Off(batch.target, *by)) for name, by in teachers.items()},
+        paths={"l1": Path(l1)},
+        task=task,
+        weighting=rule,
+    )
+    with torch.no_grad():
+        distiller.student[1].weight.copy_(torch.eye(3)[:, :, None, None])
+        distiller.student[1].bias.zero_()
+    return distiller(batch).weights[1:]
+
+
+def test_teachers_are_heard_by_how_near_they_are_to_the_true_picture(task, batch):
+    near, far = (0.01, 0.1, 0.02), (0.03, 0.1, -0.2)
+    found = weighed(task, batch, Trust(shares="likelihood"), near=near, far=far)
+    for b in range(3):
+        odds = [1 / abs(by[b]) for by in (near, far)]
+        assert_close(found[:, b], torch.tensor(odds) / sum(odds))
+    confident = weighed(
+        task, batch, Trust(), near=near, far=far
+    )  # two teachers: each has the other's share of the error
+    assert_close(confident, found)
+
+
+def test_a_teacher_farther_than_the_student_is_turned_down_by_as_much(task, batch):
+    found = weighed(task, batch, Trust(absolute=True), student=(0.1, 0.1, 0.1), only=(0.05, 0.2, 0.4))
+    assert_close(found, torch.tensor([[1.0, 0.5, 0.25]]))
+
+
+def test_pictures_without_truth_share_equally_and_no_difference_is_no_certainty(task, batch):
+    batch.labelled[1] = False
+    found = weighed(task, batch, Trust(shares="likelihood"), right=(0.0, 0.0, 0.0), near=(FINEST, 0.1, 2 * FINEST))
+    assert_close(found, torch.tensor([[0.5, 0.5, 2 / 3], [0.5, 0.5, 1 / 3]]))
+
+
+def test_the_default_hears_the_nearer_teacher_more(task, batch):
+    found = weighed(task, batch, Auto(warmup=0), near=(0.01, 0.01, 0.01), far=(0.04, 0.04, 0.04))
+    assert_close(found[0] / found[1], torch.full((3,), 4.0))

@@ -351,7 +351,7 @@ def _rehearse(pupil: Distiller, batch: Batch) -> None:
     taught = {name: teacher(batch, {}) for name, teacher in pupil.teachers.items()}
     for name, path in pupil.paths.items():
         try:
-            path(said, taught, batch, pupil.spec.heads)
+            path(said, taught, batch, pupil.spec.heads, {})
         except InputError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:

@@ -32,26 +32,72 @@ def coco(root: pathlib.Path, **options: Any) -> Source | None:
         DataError: A file is damaged, a picture is missing, two images or categories have one id, an annotation names an
             image or category that is not there, or the splits have different categories.
     """
-    files = {"train": root} if root.is_file() else _files(root)
-    read = {part: (file, content) for part, file in files.items() if (content := _content(file)) is not None}
+    read = contents(root)
     if "train" not in read:
         return None
     listed, crowds = {}, 0
-    categories = _categories(*read["train"])
+    categories = categories_of(read)
     for part, (file, content) in read.items():
-        if part == "test" and not content.get("annotations"):
-            continue
-        if (found := _categories(file, content)) != categories:
-            raise DataError(
-                f"{file}: expected the categories of the training set ({', '.join(list(categories.values())[:8])}), "
-                f"found {', '.join(list(found.values())[:8])}. Give all splits the same ids and names."
-            )
         listed[part], more = _part(root, part, file, content, categories)
         crowds += more
     notes = [f"{crowds:,} boxes of crowds are left out."] * bool(crowds)
     layout = f"COCO JSON with {', '.join(read[part][0].name for part in listed)}"
     name = root.name if root.is_file() else f"{root.name}/"
     return from_annotated(name, layout, listed, list(categories.values()), notes, **options)
+
+
+def contents(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, dict[str, Any]]]:
+    """The file of each part and what it holds; none for training where this is another layout.
+
+    A test set without annotations is left out.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    files = {"train": root} if root.is_file() else _files(root)
+    read = {part: (file, content) for part, file in files.items() if (content := _content(file)) is not None}
+    return {part: each for part, each in read.items() if part != "test" or each[1].get("annotations")}
+
+
+def categories_of(read: Mapping[str, tuple[pathlib.Path, Mapping[str, Any]]]) -> dict[int, str]:
+    """The categories of the training set, id -> name, in the order of the ids.
+
+    Raises:
+        DataError: They have no id or name, or another part has others.
+    """
+    categories = _categories(*read["train"])
+    for file, content in read.values():
+        if (found := _categories(file, content)) != categories:
+            raise DataError(
+                f"{file}: expected the categories of the training set ({', '.join(list(categories.values())[:8])}), "
+                f"found {', '.join(list(found.values())[:8])}. Give all splits the same ids and names."
+            )
+    return categories
+
+
+def pictures_of(
+    root: pathlib.Path, part: str, file: pathlib.Path, content: Mapping[str, Any]
+) -> dict[Any, pathlib.Path]:
+    """The picture of each image, by its id.
+
+    Raises:
+        DataError: It is in none of the places where it is looked for, or two images have one id.
+    """
+    _refuse_twice(file, "images", [image["id"] for image in content["images"]])
+    folder = root if root.is_dir() else root.parent.parent if root.parent.name == "annotations" else root.parent
+    places = [file.parent, folder, *(folder / a for a in (*WORDS[part], "images"))]
+    places += [folder / "images" / word for word in WORDS[part]]
+    places += [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.startswith(WORDS[part])]
+    found = {}
+    for image in content["images"]:
+        picture = next((p / image["file_name"] for p in places if (p / image["file_name"]).is_file()), None)
+        if picture is None:
+            raise DataError(
+                f"{file}: expected the picture {image['file_name']!r} beside it, in {folder} or in "
+                f"{' or '.join(WORDS[part])}/ or images/; it is in none. Move the pictures there."
+            )
+        found[image["id"]] = picture
+    return found
 
 
 def _files(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -99,21 +145,10 @@ def _refuse_twice(file: pathlib.Path, what: str, numbers: list[Any]) -> None:
 def _part(
     root: pathlib.Path, part: str, file: pathlib.Path, content: Mapping[str, Any], categories: Mapping[int, str]
 ) -> tuple[Annotated, int]:
-    folder = root if root.is_dir() else root.parent
-    places = [file.parent, folder, *(folder / a for a in (*WORDS[part], "images"))]
-    places += [folder / "images" / word for word in WORDS[part]]
-    places += [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.startswith(WORDS[part])]
     found, numbers, crowds = Annotated(), {}, 0
     try:
-        _refuse_twice(file, "images", [image["id"] for image in content["images"]])
-        for image in content["images"]:
-            picture = next((p / image["file_name"] for p in places if (p / image["file_name"]).is_file()), None)
-            if picture is None:
-                raise DataError(
-                    f"{file}: expected the picture {image['file_name']!r} beside it, in {folder} or in "
-                    f"{' or '.join(WORDS[part])}/ or images/; it is in none. Move the pictures there."
-                )
-            numbers[image["id"]] = len(found.files)
+        for number, picture in pictures_of(root, part, file, content).items():
+            numbers[number] = len(found.files)
             found.files.append(picture)
             found.boxes.append([])
         for item in content.get("annotations", []):

@@ -1,4 +1,4 @@
-"""Pictures with masks: one class for each pixel, in two folders side by side, or as Pascal VOC lays them out."""
+"""Pictures with masks: one class for each pixel, in two folders side by side, or as Pascal VOC or COCO have them."""
 
 import hashlib
 import itertools
@@ -15,6 +15,7 @@ from torch import Tensor
 from tutelage.errors import DataError
 
 from .augment_masks import IGNORED, AugmentMasks
+from .coco_masks import Drawn, coco_masks
 from .cut import cut
 from .encoded import Encoded, Shape, in_threads, open_encoded
 from .image_folder import SPLITS, SUFFIXES
@@ -35,6 +36,7 @@ LAYOUTS = {
     "images/SPLIT, masks/SPLIT": "the same with the two levels exchanged",
     "images, masks": "one set without a split",
     "VOC": "JPEGImages, SegmentationClass and ImageSets/Segmentation/{train,val,test}.txt",
+    "COCO": "JSON files with images, categories and annotations with a segmentation, in the folder or in annotations/",
 }
 
 
@@ -45,19 +47,19 @@ class Pair:
     Args:
         name: What people call it: its path within the set, without a suffix.
         picture: Its file.
-        mask: The file of its mask; None where there is none.
+        mask: The file of its mask, or what to draw; None where there is none.
     """
 
     name: str
     picture: pathlib.Path
-    mask: pathlib.Path | None
+    mask: pathlib.Path | Drawn | None
 
 
 class Masks:
     """Masks in memory or read when they are asked for, brought to the shape of their pictures.
 
     Args:
-        files: Of each mask.
+        files: Of each mask, or what to draw.
         shape: Channels, height and width of the pictures.
         table: Class of each value, uint8 ``[256]``.
         held: All of them, uint8 ``[N, H, W]``; None reads them when they are asked for.
@@ -66,7 +68,7 @@ class Masks:
     augmentation = AugmentMasks
 
     def __init__(
-        self, files: Sequence[pathlib.Path | None], shape: Shape, table: Tensor, held: Tensor | None = None
+        self, files: Sequence[pathlib.Path | Drawn | None], shape: Shape, table: Tensor, held: Tensor | None = None
     ) -> None:
         self._files, self._shape, self._table, self._held = files, shape, table, held
 
@@ -92,7 +94,10 @@ class Masks:
             return told.digest()
         for number in positions.tolist():
             file = self._files[number]
-            told.update(b"none" if file is None else f"{file.name} {file.stat().st_size}\n".encode())
+            if isinstance(file, Drawn):
+                told.update(file.mark())
+            else:
+                told.update(b"none" if file is None else f"{file.name} {file.stat().st_size}\n".encode())
         return told.digest()
 
 
@@ -116,11 +121,11 @@ def open_masks(
     """Open pictures with masks, whose values are numbers of classes.
 
     Args:
-        source: A folder in one of the `LAYOUTS`; or your own `Dataset` of (picture, mask), or a mapping with
-            ``"train"`` and, if there are any, ``"validation"`` and ``"test"``. A mask is a tensor, an array or a Pillow
-            image ``[H, W]`` of whole numbers; your own are read once, into memory.
+        source: A folder in one of the `LAYOUTS`, or a JSON file of COCO; or your own `Dataset` of (picture, mask), or
+            a mapping with ``"train"`` and, if there are any, ``"validation"`` and ``"test"``. A mask is a tensor, an
+            array or a Pillow image ``[H, W]`` of whole numbers; your own are read once, into memory.
         class_names: The classes, in the order of the masks' values; by default ``classes.txt`` in the folder (one a
-            line), else as many as there are values.
+            line), else as many as there are values. Of COCO, the background and the categories.
         ignore_index: The value of pixels that belong to no class. By default 255, and, where the classes are named, a
             single value beyond them.
         frames: Frames of a video that follow each other and count as one for the verdict, 0 for none; by default
@@ -146,8 +151,14 @@ def open_masks(
     if not isinstance(source, str | os.PathLike):
         own = _own(source, class_names, ignore_index, image_size)
         return cut(own, limit=limit, labels=labels, **sizes)
-    root = pathlib.Path(source)
+    root, notes = pathlib.Path(source), list[str]()
     found = find_pairs(root)
+    if found is None and (drawn := coco_masks(root)) is not None:
+        layout, parts, names = drawn
+        found = layout, {part: [Pair(*each) for each in members] for part, members in parts.items()}
+        class_names = class_names or names[int(ignore_index == 0) :]
+        if ignore_index != 0:
+            notes = [f"pixels that no shape covers are {names[0]!r}; data.ignore_index=0 leaves them out."]
     if found is None:
         raise DataError(
             f"expected pictures with masks in {root}, found none. Known are: "
@@ -155,7 +166,7 @@ def open_masks(
         )
     layout, pairs = found
     options = {"image_size": image_size, "in_memory": in_memory, "max_bad": max_bad}
-    opened = _open(root, layout, pairs, class_names, ignore_index, frames, **options)
+    opened = _open(root, layout, pairs, class_names, ignore_index, frames, notes, **options)
     return cut(opened, limit=limit, labels=labels, **sizes)
 
 
@@ -187,12 +198,14 @@ def find_pairs(root: pathlib.Path) -> tuple[str, dict[str, list[Pair]]] | None:
     return (f"pictures and masks with {_told(splits)}", listed) if "train" in listed and _any_mask(listed) else None
 
 
-def read_mask(file: pathlib.Path) -> Tensor:
+def read_mask(file: pathlib.Path | Drawn) -> Tensor:
     """The values of a mask, uint8 ``[h, w]``; of a palette its numbers, not its colours.
 
     Raises:
-        ValueError: It holds colours, or numbers beyond 255.
+        ValueError: It holds colours, numbers beyond 255, or what cannot be drawn.
     """
+    if isinstance(file, Drawn):
+        return file.read()
     from PIL import Image
 
     with Image.open(file) as image:
@@ -236,6 +249,7 @@ def _open(
     class_names: Sequence[str] | None,
     ignore_index: int | None,
     frames: int | None,
+    notes: Sequence[str] = (),
     **options: Any,
 ) -> Source:
     if not pairs["train"]:
@@ -245,7 +259,7 @@ def _open(
     every = [pair for part in pairs.values() for pair in part]
     encoded = Encoded([pair.name for pair in every], [pair.picture for pair in every])
     opened = open_encoded(encoded, **options)
-    shape, notes = opened.pictures.shape, [*opened.notes]
+    shape, notes = opened.pictures.shape, [*opened.notes, *notes]
     notes += [f"the {part} split has no masks and is left out." for part in bare]
     usable, seen, bad = _look(every, encoded, opened.readable)
     notes += _refuse_many(root, every, bad, options["max_bad"])
@@ -268,7 +282,7 @@ def _open(
     for part, members in pairs.items():
         here = torch.arange(first, first + len(members))
         parts[part], first = whole.select(here[keep[here]]), first + len(here)
-    return Source(f"{root.name}/", layout, parts, [*notes, *told, *said])
+    return Source(root.name if root.is_file() else f"{root.name}/", layout, parts, [*notes, *told, *said])
 
 
 def _own(

@@ -312,7 +312,12 @@ def _write_evaluation(
     notes += hardly_heard({name: teacher["mean_weight"] for name, teacher in result["teachers"].items()})
     notes += notes_of(plan.folder / "metrics.jsonl", STUDENT)
     evaluation = {"classes": list(plan.task.classes), "models": models, "seeds": seeds, "notes": notes}
-    evaluation |= {"of_class": plan.task.of_class, "verdict_method": result["verdict_method"], **plan.details}
+    evaluation |= {
+        "of_class": plan.task.of_class,
+        "colours": plan.task.colours(),
+        "verdict_method": result["verdict_method"],
+        **plan.details,
+    }
     tensors = {"index": first[STUDENT].index}
     for name, answers in first.items():
         tensors |= plan.task.compact(name, answers.kept)

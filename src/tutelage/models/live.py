@@ -7,7 +7,7 @@ from torch import nn
 
 from tutelage.errors import ModelError
 
-from .logits import Logits
+from .logits import Logits, plain
 from .preprocess import Preprocess
 
 
@@ -59,7 +59,8 @@ def _origin(model: nn.Module, config: Any) -> dict[str, Any]:
     if config is not None:
         from .sources.hf import settled
 
-        return {"library": "hf", "name": config.model_type, "arguments": settled(config), "weights": None}
+        arguments = {**settled(config), "architectures": [type(plain(model)).__name__]}
+        return {"library": "hf", "name": config.model_type, "arguments": arguments, "weights": None}
     kind = type(model)
     return {
         "library": "module",
@@ -70,7 +71,8 @@ def _origin(model: nn.Module, config: Any) -> dict[str, Any]:
 
 
 def _configuration(model: nn.Module) -> Any:
-    """The configuration of a live image classifier of `transformers`, or None."""
+    """The configuration of a live model of `transformers` that answers with logits, or None."""
     kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(model).__mro__}
     ours = "transformers.modeling_utils.PreTrainedModel" in kinds
-    return model.config if ours and type(model).__name__.endswith("ForImageClassification") else None
+    known = type(model).__name__.endswith(("ForImageClassification", "ForSemanticSegmentation"))
+    return model.config if ours and known else None

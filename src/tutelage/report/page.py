@@ -16,7 +16,7 @@ from . import tables
 from .curves import curves, validation
 from .evaluated import evaluated
 from .figures import Figure
-from .pictures import Picture, pictures
+from .pictures import Picture, colour_key, pictures
 from .read import Run, read
 from .summary import Summary, summarise
 from .tables import Table
@@ -37,6 +37,7 @@ class Sections:
     evaluated: tuple[Figure, ...]
     mistakes: Table | None
     pictures: tuple[Picture, ...]
+    colours: tuple[tuple[str, str], ...]
     pairing: Table | None
     cost: Table | None
     facts: Mapping[str, str]
@@ -120,6 +121,7 @@ def sections(run: Run, key: str) -> Sections:
         evaluated=tuple(evaluated(run)),
         mistakes=tables.mistakes(run),
         pictures=tuple(pictures(run)),
+        colours=tuple(colour_key(run)),
         pairing=tables.pairing(run),
         cost=tables.cost(run),
         facts=_facts(run),

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .read import Run
@@ -18,6 +19,9 @@ PANEL = "pictures/panel/"
 
 SCORE = "pictures/score/"
 """What names of the metric of such an answer begin with."""
+
+UNKNOWN = "#000000"
+"""The colour of pixels that have no class."""
 
 SMALL = 96
 """Pictures below this size are drawn with their pixels visible."""
@@ -81,6 +85,18 @@ def pictures(run: Run) -> list[Picture]:
             zip(samples["pictures/image"], samples["pictures/position"].tolist(), strict=True)
         )
     ]
+
+
+def colour_key(run: Run) -> list[tuple[str, str]]:
+    """Name and colour (``#rrggbb``) of each class that is seen in the pictures of answers, as far as it has one."""
+    names, colours = run.evaluation.get("classes", []), run.evaluation.get("colours", [])
+    panels = [images for name, images in run.samples.items() if name.startswith(PANEL)]
+    if not panels or not colours:
+        return []
+    packed = torch.tensor([1 << 16, 1 << 8, 1])[:, None, None]
+    seen = {f"#{code:06x}" for images in panels for code in set((images.long() * packed).sum(dim=1).flatten().tolist())}
+    known = [*zip(names, colours, strict=False), ("without a class", UNKNOWN)]
+    return [(str(name), colour) for name, colour in known if colour in seen]
 
 
 def _in_order(drawn: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

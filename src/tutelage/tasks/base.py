@@ -97,6 +97,14 @@ class Task(abc.ABC):
     def base_loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
         """The task's own losses, ``{row: [B]}``; 0 where a sample is not labelled."""
 
+    def doubt(self, output: Tensor, batch: Batch) -> Tensor | None:
+        """How little an output fits a truth that is no class, in nats up to a constant, ``[B]``.
+
+        For weightings that compare teachers; NaN where a sample is not labelled. None, the default, where the task has
+        no such measure. Classes need none: there it is the cross-entropy with the label.
+        """
+        return None
+
     def entry(self, model: nn.Module) -> nn.Module:
         """The module that is given the picture as the network sees it: strides are counted from there."""
         return model
@@ -195,6 +203,10 @@ class Task(abc.ABC):
             said: Of each model's answers to them, by model, the student first.
         """
         return {}
+
+    def colours(self) -> list[str]:
+        """The colour of each class in `panels`, as ``#rrggbb``; empty where colours tell no classes."""
+        return []
 
     def captions(self, said: Mapping[str, Kept]) -> Mapping[str, Tensor]:
         """The main metric under a panel, ``[n]`` each, by what the panel shows."""

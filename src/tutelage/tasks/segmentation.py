@@ -198,6 +198,11 @@ class Segmentation(Task):
         masks = {"truth": first["target"]} | {name: kept["said"] for name, kept in said.items()}
         return {name: colours[mask.long()].permute(0, 3, 1, 2).contiguous() for name, mask in masks.items()}
 
+    def colours(self) -> list[str]:
+        """The colour of each class."""
+        classes = len(self.classes)
+        return ["#" + bytes(colour).hex() for colour in palette(classes)[:classes].tolist()]
+
     def _confusion(self, kept: Kept) -> Tensor:
         """How many pixels of each class (rows) are taken for each (columns)."""
         classes = len(self.classes)

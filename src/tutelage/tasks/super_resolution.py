@@ -19,6 +19,9 @@ from .quality import luma, psnr, quantised, ssim
 SHOWN = 64
 """Side of the part of each large picture that is kept for the report, in pixels."""
 
+FINEST = 0.1 / 255
+"""Mean differences below a tenth of a step of 8 bits count as that: they tell nothing."""
+
 OVERLAP = 16
 """How many small pixels a tile sees beyond what is kept of it."""
 
@@ -124,6 +127,15 @@ class SuperResolution(Task):
     def base_loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Mean absolute difference to the true picture, in units of white."""
         return {BASE: l1(outputs[""].float(), batch.target) * batch.labelled}
+
+    def doubt(self, output: Tensor, batch: Batch) -> Tensor | None:
+        """The logarithm of the mean absolute difference to the true picture.
+
+        Up to a constant, it is minus the log likelihood of a pixel under Laplace noise as large as that difference.
+        """
+        if output.shape != batch.target.shape:
+            return None
+        return l1(output.float(), batch.target).clamp(min=FINEST).log().where(batch.labelled, torch.nan)
 
     # -- how good
 

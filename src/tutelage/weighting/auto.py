@@ -32,8 +32,9 @@ class Auto(Product):
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
         feature: Size of all other paths together, 0 or more.
         warmup: Optimizer steps over which the other paths fade in.
-        share: How the teachers of a path share its weight: ``"trust"`` sample by sample; ``"equal"`` all alike, the
-            control for it; ``"whole"`` each has all of it, for a gate of yours that shares it.
+        share: How the teachers of a path share its weight: ``"trust"`` sample by sample; ``"pixel"`` the same at each
+            pixel where a path allows it (see `Trust`); ``"equal"`` all alike, the control for it; ``"whole"`` each has
+            all of it, for a gate of yours that shares it.
         guard: Whether rows are watched on held-out samples, where there are any.
 
     Example:
@@ -50,12 +51,12 @@ class Auto(Product):
         response: float = 4.0,
         feature: float = 0.5,
         warmup: int = 100,
-        share: Literal["trust", "equal", "whole"] = "trust",
+        share: Literal["trust", "pixel", "equal", "whole"] = "trust",
         guard: bool = True,
     ) -> None:
         super().__init__()
-        if share not in ("trust", "equal", "whole"):
-            raise InputError(f"Auto: expected share='trust', 'equal' or 'whole'; found {share!r}.")
+        if share not in ("trust", "pixel", "equal", "whole"):
+            raise InputError(f"Auto: expected share='trust', 'pixel', 'equal' or 'whole'; found {share!r}.")
         self.share = share
         self.response = response
         self.feature = feature
@@ -72,8 +73,8 @@ class Auto(Product):
         limit = dict.fromkeys(responses, 4.0)
         self.scales = nn.ModuleList([Calibrate(target, limit=limit, mean=self.share == "equal", joint=responses)])
         gates: list[Weighting] = [Warmup(self.warmup, paths=features)]
-        if self.share == "trust":
-            gates.append(Trust(shares="likelihood", absolute=True))
+        if self.share in ("trust", "pixel"):
+            gates.append(Trust(shares="likelihood", absolute=True, per="pixel" if self.share == "pixel" else "sample"))
         if self.guard and spec.held_out and spec.labelled:
             gates.append(Guard())
         self.gates = nn.ModuleList(gates)

@@ -69,6 +69,18 @@ class Weighting(nn.Module):
         """
         raise NotImplementedError
 
+    def elements(self, lesson: Lesson) -> Mapping[str, Tensor]:
+        """Where in a sample a row counts; asked before the losses are computed, how much is `forward`'s business.
+
+        Args:
+            lesson: What everybody said; nothing is adapted yet.
+
+        Returns:
+            Row name -> one weight for each position (pixel, token), ``[B, ...]``, 1 on average over those of a sample;
+            for rows of `Spec.elementwise` only. The ledger then holds their losses so weighted.
+        """
+        return {}
+
     def taps(self) -> tuple[str, ...]:
         """Taps of the student that the rule reads, beside those of the paths."""
         return ()
@@ -147,6 +159,30 @@ def by_path(rows: Sequence[Row]) -> dict[str, list[int]]:
         if row.teacher is not None:
             members.setdefault(row.path, []).append(k)
     return members
+
+
+def parted(weight: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A weight of each position, taken apart: how much a sample counts, and where in it.
+
+    Args:
+        weight: ``[B, ...]``, 0 or more.
+        mask: ``[B, ...]``, true where a position counts; None for all.
+
+    Returns:
+        The mean over the positions that count, ``[B]`` (over all where none does), and the weights divided by it,
+        ``[B, ...]``; 1 where the mean is 0.
+
+    Example:
+        >>> parted(torch.tensor([[0.5, 0.25], [0.0, 0.0]]), torch.tensor([[True, False], [True, True]]))
+        (tensor([0.5000, 0.0000]), tensor([[1.0000, 0.5000],
+                [1.0000, 1.0000]]))
+    """
+    flat = weight.flatten(1)
+    counts = torch.ones_like(flat) if mask is None else mask.flatten(1).to(flat)
+    counts = torch.where(counts.any(dim=1, keepdim=True), counts, 1.0)
+    mean = (flat * counts).sum(dim=1) / counts.sum(dim=1)
+    each = mean.reshape(-1, *(1,) * (weight.ndim - 1))
+    return mean, torch.where(each > 0, weight / each, 1.0)
 
 
 def row_means(ledger: Ledger, *, shared: bool) -> tuple[Tensor, Tensor]:

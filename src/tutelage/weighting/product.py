@@ -63,6 +63,14 @@ class Product(Weighting):
             weights = torch.where(factor == 0, 0.0, weights) * factor
         return silence(weights, ledger)
 
+    def elements(self, lesson: Lesson) -> dict[str, Tensor]:
+        """The product of what the parts say of a row."""
+        found: dict[str, Tensor] = {}
+        for part in self.parts:
+            for row, weight in part.elements(lesson).items():
+                found[row] = weight * found[row] if row in found else weight
+        return found
+
     def taps(self) -> tuple[str, ...]:
         """The taps of every part."""
         return tuple(tap for part in self.parts for tap in part.taps())

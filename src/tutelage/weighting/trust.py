@@ -1,6 +1,6 @@
 """Trust teachers by what they know about each sample."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.errors import InputError
-from tutelage.ledger import Ledger, Lesson, Row, Spec
+from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 
-from .base import Weighting, by_path, whole
+from .base import Weighting, by_path, parted, whole
 
 
 class Trust(Weighting):
@@ -27,6 +27,15 @@ class Trust(Weighting):
     does not line up with the labels, share equally. Where the loss of a path is one number for the whole batch, each
     teacher gets the mean of its shares.
 
+    Where the truth is no class, the task may say what takes the place of the cross-entropy (`Task.doubt`). Of enlarged
+    pictures it is the logarithm of the mean absolute difference: shares by likelihood go as ``1 / difference``.
+
+    Where a teacher answers several positions (pixels, tokens), its cross-entropy is their mean, and one weight holds
+    for the whole sample. With ``per="pixel"`` every position is weighed for itself, on paths on the output whose loss
+    takes an ``element_weight`` (`kl`, `soft_cross_entropy`, `one_vs_all`): a teacher that is wrong in one half of a
+    picture counts in the other. Other paths keep one weight for each sample. A position without a label is weighed
+    by the mean over those of its sample that have one.
+
     Args:
         temperature: Above 1 the shares are more equal; the cross-entropies themselves are not tempered.
         shares: ``"confidence"`` or ``"likelihood"``, as above.
@@ -35,11 +44,13 @@ class Trust(Weighting):
             switched off together: a teacher that knows the sample less well than the student is
             hardly heard.
         through_weights: Let gradient flow through the weights of feature paths.
+        per: What is weighed for itself, ``"sample"`` or ``"pixel"``.
 
     Reference:
         Zhang, Chen, Wang 2022, "Confidence-aware multi-teacher knowledge distillation", arXiv:2201.00007,
         eq. 3 and 6. Deviations: the published code divides once more by K, and lets gradient flow
-        through the weights of features into the student (`through_weights`); `absolute` and ``"likelihood"`` are ours.
+        through the weights of features into the student (`through_weights`); `absolute`, ``"likelihood"`` and
+        ``"pixel"`` are ours.
 
     Example:
         >>> import torch
@@ -66,6 +77,7 @@ class Trust(Weighting):
         on: Literal["auto", "logits"] = "auto",
         absolute: bool = False,
         through_weights: bool = False,
+        per: Literal["sample", "pixel"] = "sample",
     ) -> None:
         super().__init__()
         if not temperature > 0:
@@ -74,14 +86,19 @@ class Trust(Weighting):
             raise InputError(f"Trust: expected on='auto' or 'logits'; found {on!r}.")
         if shares not in ("confidence", "likelihood"):
             raise InputError(f"Trust: expected shares='confidence' or 'likelihood'; found {shares!r}.")
+        if per not in ("sample", "pixel"):
+            raise InputError(f"Trust: expected per='sample' or 'pixel'; found {per!r}.")
         self.temperature = temperature
         self.shares = shares
         self.on = on
         self.absolute = absolute
         self.through_weights = through_weights
+        self.per = per
         self._heads: Mapping[str, nn.Module] = {}
         self._responses: frozenset[str] = frozenset()
         self._batchwise: frozenset[str] = frozenset()
+        self._by_pixel: frozenset[str] = frozenset()
+        self._doubt: Callable[[Tensor, Batch], Tensor | None] | None = None
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Keep the teachers' classifiers at hand; they stay the teachers' own."""
@@ -89,36 +106,63 @@ class Trust(Weighting):
         self._heads = dict(spec.heads)
         self._responses = spec.responses
         self._batchwise = spec.batchwise
+        self._doubt = spec.doubt
+        self._by_pixel = spec.elementwise if self.per == "pixel" else frozenset()
+
+    @torch.no_grad()
+    def elements(self, lesson: Lesson) -> dict[str, Tensor]:
+        """Where in a sample each teacher is trusted, on the paths that are weighed by pixel."""
+        if not self._by_pixel:
+            return {}
+        mask, worth = lesson.batch.extras.get("mask"), self._worth(self.rows, lesson)
+        return {self.rows[k].name: parted(weight, mask)[1] for k, weight in worth.items() if weight.ndim > 1}
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """Shares in [0, 1], ``[K, B]``; without `absolute` they sum to 1 over the teachers of a path."""
         with torch.set_grad_enabled(self.through_weights and torch.is_grad_enabled()):
-            return self._weights(ledger, lesson)
+            mask, worth = lesson.batch.extras.get("mask"), self._worth(ledger.rows, lesson)
+            weights = list(torch.ones_like(ledger.losses.detach()))
+            for k, weight in worth.items():
+                weights[k] = (parted(weight, mask)[0] if weight.ndim > 1 else weight).to(ledger.losses.dtype)
+            return whole(torch.stack(weights), ledger.rows, self._batchwise)
 
-    def _weights(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        said = {name: outputs.get("") for name, outputs in lesson.teachers.items()}
+    def _worth(self, rows: Sequence[Row], lesson: Lesson) -> dict[int, Tensor]:
+        """How much each row that has a teacher counts, by its number: ``[B]``, or ``[B, ...]`` by pixel."""
+        said = {name: taps.get("") for name, taps in lesson.teachers.items()}
         if self.absolute:
-            said[""] = lesson.student.get("")
-        answers = dict(zip(said, label_doubts(list(said.values()), lesson), strict=True))
-        credits = {name: _credit(doubt, answers.get("")) for name, doubt in answers.items()}
-        weights = list(torch.ones_like(ledger.losses.detach()))
-        for members in by_path(ledger.rows).values():
-            rows = [ledger.rows[k] for k in members]
-            spoken = [answers.get(row.teacher or "") for row in rows]
-            heard = label_doubts([self._read_by_head(row, lesson) for row in rows], lesson)
-            shares = self._shares(spoken if any(d is None for d in heard) else heard, weights[0])
-            for k, row, share in zip(members, rows, shares, strict=True):
-                credit = credits.get(row.teacher or "")
-                weights[k] = share if credit is None else share * credit
-        stacked = torch.stack([weight.to(ledger.losses.dtype) for weight in weights])
-        return whole(stacked, ledger.rows, self._batchwise)
+            said[_STUDENT] = lesson.student.get("")
+        by_pixel = dict(zip(said, self._doubts(list(said.values()), lesson), strict=True))
+        overall = {name: _overall(doubt) for name, doubt in by_pixel.items()}
+        credits, credits_by_pixel = (
+            {k: _credit(d, of.get(_STUDENT)) for k, d in of.items()} for of in (overall, by_pixel)
+        )
+        found = {}
+        for path, members in by_path(rows).items():
+            pixel = path in self._by_pixel
+            doubts, credit = (by_pixel, credits_by_pixel) if pixel else (overall, credits)
+            spoken = [doubts.get(rows[k].teacher or "") for k in members]
+            heard = label_doubts([self._read_by_head(rows[k], lesson) for k in members], lesson)
+            shares = self._shares(spoken if any(d is None for d in heard) else heard, lesson)
+            for k, share in zip(members, shares, strict=True):
+                factor = credit.get(rows[k].teacher or "")
+                found[k] = share if factor is None else share * factor
+        return found
 
-    def _shares(self, doubts: list[Tensor | None], ones: Tensor) -> list[Tensor]:
-        """One ``[B]`` for each teacher; they sum to 1, and are equal where a doubt is unknown."""
+    def _doubts(self, answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
+        """How little each answer fits the truth: by the label, else as the task has it."""
+        found = label_doubts(answers, lesson, self.per)
+        if self._doubt is None:
+            return found
+        pairs = zip(answers, found, strict=True)
+        return [self._doubt(x, lesson.batch) if known is None and x is not None else known for x, known in pairs]
+
+    def _shares(self, doubts: list[Tensor | None], lesson: Lesson) -> list[Tensor]:
+        """One for each teacher, shaped like a doubt; they sum to 1, and are equal where a doubt is unknown."""
         known = [doubt for doubt in doubts if doubt is not None]
         equal = 1 / len(doubts)
         if len(known) < len(doubts) or len(doubts) == 1:
-            return [equal * ones] * len(doubts)
+            like = known[0] if known else lesson.batch.labelled
+            return [torch.full_like(like, equal, dtype=torch.float32)] * len(doubts)
         doubt = torch.stack(known)
         tempered = doubt.nan_to_num(nan=0.0) / self.temperature
         if self.shares == "likelihood":
@@ -140,11 +184,20 @@ class Trust(Weighting):
         return read
 
 
+_STUDENT = ""
+"""Beside the teachers' names, which are not empty."""
+
+
 def _credit(teacher: Tensor | None, student: Tensor | None) -> Tensor | None:
     """1 where the teacher doubts no more than the student or a doubt is unknown, falling to 0 beyond."""
     if teacher is None or student is None:
         return None
     return (student.detach() - teacher).nan_to_num(nan=0.0).clamp(max=0.0).exp()
+
+
+def _overall(doubt: Tensor | None) -> Tensor | None:
+    """One doubt a sample: the mean over its positions."""
+    return doubt if doubt is None or doubt.ndim == 1 else doubt.flatten(1).mean(dim=1)
 
 
 def _pooled(feature: Tensor) -> Tensor:
@@ -154,16 +207,21 @@ def _pooled(feature: Tensor) -> Tensor:
     return feature.flatten(2).mean(dim=2) if feature.ndim > 3 else feature.flatten(1)
 
 
-def label_doubts(answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
-    """Cross-entropy of each answer with the label, ``[B]``; None where it does not line up with the labels at all.
+def label_doubts(
+    answers: list[Tensor | None], lesson: Lesson, per: Literal["sample", "pixel"] = "sample"
+) -> list[Tensor | None]:
+    """Cross-entropy of each answer with the label; None where it does not line up with the labels at all.
 
-    Answers of one shape are taken at once, so that several teachers cost what one does.
+    One number a sample, ``[B]``, the mean over positions that have a label; or one a position, ``[B, ...]``, that mean
+    where a position has none. Answers of one shape are taken at once, so that several teachers cost what one does.
     """
     known = [x for x in answers if x is not None and _lines_up(x, lesson.batch.target)]
     if len(known) == len(answers) > 0 and len({x.shape for x in known}) == 1:
-        return list(_doubts(torch.stack(known), lesson))
+        return list(_doubts(torch.stack(known), lesson, per))
+    lines_up = [x is not None and _lines_up(x, lesson.batch.target) for x in answers]
     return [
-        None if x is None or not _lines_up(x, lesson.batch.target) else _doubts(x[None], lesson)[0] for x in answers
+        _doubts(x[None], lesson, per)[0] if fits and x is not None else None
+        for fits, x in zip(lines_up, answers, strict=True)
     ]
 
 
@@ -176,8 +234,8 @@ def _lines_up(logits: Tensor, target: Tensor) -> bool:
     return target.shape in (logits.shape[:-1], logits.shape[:1] + logits.shape[2:])
 
 
-def _doubts(answers: Tensor, lesson: Lesson) -> Tensor:
-    """Cross-entropy of answers ``[K, B, ...]`` with the label, ``[K, B]``: the mean over positions that have one.
+def _doubts(answers: Tensor, lesson: Lesson, per: Literal["sample", "pixel"]) -> Tensor:
+    """Cross-entropy of answers ``[K, B, ...]`` with the label: the mean over positions that have one, or that of each.
 
     NaN where a sample has no usable label, large where the answer is not finite.
     """
@@ -186,18 +244,28 @@ def _doubts(answers: Tensor, lesson: Lesson) -> Tensor:
     many = (len(answers),) + (1,) * (target.ndim - 1)
     if target.is_floating_point():
         each = F.cross_entropy(logits, target.to(logits).repeat(many), reduction="none")
-        doubts = each.view(answers.shape[:2])
+        doubts = each.reshape(answers.shape[:2])
     else:
         if target.shape == answers.shape[1:-1]:
             logits = logits.movedim(-1, 1)
         valid = (target >= 0) & (target < logits.shape[1])
         each = F.cross_entropy(logits, target.where(valid, 0).repeat(many), reduction="none")
-        doubts = each.view(*answers.shape[:2], -1)
-        if target.ndim > 1:
-            valid = valid.flatten(1)
-            count = valid.sum(dim=1)
-            doubts, valid = doubts.where(valid, 0.0).sum(dim=2) / count.clamp(min=1), count > 0
+        doubts = each.reshape(len(answers), *target.shape)
+        if target.ndim == 1:
+            usable = usable & valid
         else:
-            doubts = doubts.squeeze(2)
-        usable = usable & valid
+            doubts, usable = _averaged(doubts, valid, usable, per)
     return doubts.nan_to_num(nan=1e4, posinf=1e4).where(usable, torch.nan)
+
+
+def _averaged(
+    doubts: Tensor, valid: Tensor, labelled: Tensor, per: Literal["sample", "pixel"]
+) -> tuple[Tensor, Tensor]:
+    """Doubts over the positions of a sample, or each with the mean in place of those without a label; which count."""
+    count = valid.flatten(1).sum(dim=1)
+    mean = doubts.where(valid, 0.0).flatten(2).sum(dim=2) / count.clamp(min=1)
+    usable = labelled & (count > 0)
+    if per == "sample":
+        return mean, usable
+    over = (..., *(None,) * (valid.ndim - 1))
+    return doubts.where(valid, mean[over]), usable[over]

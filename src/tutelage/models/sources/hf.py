@@ -1,4 +1,7 @@
-"""``hf/NAME``: image classifiers of `transformers`, by model type (``hf/vit``) or from a local folder."""
+"""``hf/NAME``: models of `transformers`, by model type or from a local folder.
+
+``hf/vit`` is an image classifier, ``hf/segformer:segmentation`` answers for each pixel; a folder says which it is.
+"""
 
 import importlib.util
 import json
@@ -17,24 +20,27 @@ from .base import Offer, Wish, refuse_fetching
 PASSING = ("transformers_version", "_name_or_path", "dtype")
 """What a configuration says about a file or a version, not about the model."""
 
+PIXELS = ":segmentation"
+"""After a model type: the model that answers for each pixel."""
+
 _NO_PICTURES = {"imagegpt"}
 """Model types that take a picture as a sequence of colours."""
 
 
 def names() -> list[str]:
-    """Model types with an image classifier that takes pictures."""
+    """Model types with an image classifier that takes pictures, and those that answer for each pixel."""
+    return sorted(_known())
+
+
+def _known() -> dict[str, str]:
+    """The class of each name: the first, where a model type has several."""
     if importlib.util.find_spec("transformers") is None:
-        return []
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+        return {}
+    from transformers.models.auto import modeling_auto as auto
 
-    return sorted(set(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES) - _NO_PICTURES)
-
-
-def _architectures(name: str) -> list[str]:
-    """The class for a model type: the first, where there are several."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
-
-    return [KNOWN[name]] if isinstance(KNOWN[name], str) else [KNOWN[name][0]]
+    classes = {k: v for k, v in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.items() if k not in _NO_PICTURES}
+    classes |= {f"{k}{PIXELS}": v for k, v in auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES.items()}
+    return {name: found if isinstance(found, str) else found[0] for name, found in classes.items()}
 
 
 def offer(name: str, wish: Wish) -> Offer:
@@ -43,12 +49,14 @@ def offer(name: str, wish: Wish) -> Offer:
     if (folder / "config.json").is_file():
         return _from_folder(folder, wish)
     _check(name)
+    known = _known()
+    architectures, name = [known.get(name) or known[f"{name}{PIXELS}"]], name.removesuffix(PIXELS)
     auto = _transformers().AutoConfig
     changes: dict[str, Any] = {} if wish.num_classes is None else {"num_labels": wish.num_classes}
     channels = 3
     if hasattr(auto.for_model(name), "num_channels"):
         changes["num_channels"] = channels = wish.in_channels
-    config = auto.for_model(name, **{"architectures": _architectures(name), **changes, **wish.arguments})
+    config = auto.for_model(name, **{"architectures": architectures, **changes, **wish.arguments})
     side, sized = getattr(config, "image_size", None), {}
     native = getattr(getattr(config, "vision_config", config), "image_size", None)
     if wish.input_size and side is not None:
@@ -58,12 +66,18 @@ def offer(name: str, wish: Wish) -> Offer:
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """``AutoModelForImageClassification.from_config``, answering with its logits."""
+    """The model of this configuration, with fresh weights, answering with its logits."""
     refuse_fetching({key: value for key, value in arguments.items() if value})
     _check(name)
+    config = _transformers().AutoConfig.for_model(name, **arguments)
+    return Logits(_auto(config).from_config(config, trust_remote_code=False))
+
+
+def _auto(config: Any) -> Any:
+    """What builds the model of a configuration: one that answers for each pixel where it says so."""
+    by_pixel = _known().get(f"{config.model_type}{PIXELS}") in (config.architectures or [])
     transformers = _transformers()
-    config = transformers.AutoConfig.for_model(name, **arguments)
-    return Logits(transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=False))
+    return transformers.AutoModelForSemanticSegmentation if by_pixel else transformers.AutoModelForImageClassification
 
 
 def settled(config: Any) -> dict[str, Any]:
@@ -80,15 +94,14 @@ def _from_folder(folder: pathlib.Path, wish: Wish) -> Offer:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"expected the configuration of a transformers model in {folder}, found: {error}") from error
     _check(config.model_type)
+    auto = _auto(config)
     if wish.num_classes is not None and wish.num_classes != config.num_labels:
         config.num_labels = wish.num_classes
     channels = getattr(config, "num_channels", 3)
     has_weights = any(folder.glob("model*.safetensors"))
 
     def state() -> Mapping[str, Tensor]:
-        model = transformers.AutoModelForImageClassification.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
+        model = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_safetensors=True)
         tensors: Mapping[str, Tensor] = model.state_dict()
         return tensors
 
@@ -117,9 +130,10 @@ def _pair(side: Any) -> tuple[int, int] | None:
 
 def _check(name: str) -> None:
     _transformers()
-    if name not in (known := names()):
+    known = names()
+    if name not in known and f"{name}{PIXELS}" not in known:
         raise UnknownName(
-            f"there is no image classifier 'hf/{name}': expected a model type, or a local folder with "
+            f"there is no model 'hf/{name}': expected a model type, or a local folder with "
             f"config.json (nothing is fetched). {close_names(name, known)}"
         )
 
