@@ -94,6 +94,12 @@ def test_a_path_may_not_take_the_name_of_a_task_row():
         distiller({"base": Path(kl)})
 
 
+@pytest.mark.parametrize(("teacher", "path"), [("half", "logits"), ("v1.5", "logits"), ("big", "float")])
+def test_names_that_pytorch_does_not_take_are_refused(teacher, path):
+    with pytest.raises(RecipeError, match=r"(half|v1\.5|float).*another name"):
+        distiller({path: Path(kl)}, teachers={teacher: Frozen(Counted(8))})
+
+
 def test_a_loss_that_does_not_give_one_value_per_sample_is_refused():
     made = distiller({"logits": Path(lambda student, teacher: (student - teacher).square().mean())})
     with pytest.raises(ValueError, match=r"one value per sample, \[5\]; found \[\]"):

@@ -80,8 +80,8 @@ class Distiller(nn.Module):
             torch.compiler.reset()
         # In the instance's dict: the student would be its own submodule twice.
         self.__dict__["trained"] = torch.compile(student, dynamic=False) if compile else student
-        self.teachers = nn.ModuleDict(teachers)
-        self.paths = nn.ModuleDict(paths)
+        self.teachers = _named("teacher", teachers)
+        self.paths = _named("path", paths)
         self.task = task
         self.held_out = held_out
         self.weighting = Auto() if weighting is None else weighting
@@ -232,6 +232,20 @@ class Distiller(nn.Module):
             module.training = training
         outputs |= {name: teacher(batch, outputs) for name, teacher in self.teachers.items()}
         return {model: {tap: tuple(x.shape[1:]) for tap, x in said.items()} for model, said in outputs.items()}
+
+
+def _named(kind: str, parts: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """The parts under their names, of which PyTorch does not take all."""
+    named = nn.ModuleDict()
+    for name, part in parts.items():
+        try:
+            named[name] = part
+        except KeyError as error:
+            raise RecipeError(
+                f"{kind} {name!r}: expected a name without dots that is no method of PyTorch's modules; "
+                f"found {error.args[0]}. Give it another name."
+            ) from error
+    return named
 
 
 @contextlib.contextmanager
