@@ -1,11 +1,9 @@
 """Weights by true class: what is summed is what the weighting said."""
 
-from types import SimpleNamespace
-
 import torch
 
 from tutelage.engine.by_class import MOST, ByClass
-from tutelage.ledger import Batch, Ledger, Lesson, Row, Step
+from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec, Step
 from tutelage.weighting import Adaptive, Auto, Product, Trust
 
 ROWS = (Row("base"), Row("logits", "big"))
@@ -38,12 +36,7 @@ def test_samples_without_a_label_are_left_out():
 
 def test_nothing_is_kept_where_samples_weigh_alike_or_there_are_too_many_classes():
     auto = Auto()
-    auto.bind(
-        ROWS,
-        SimpleNamespace(
-            responses={"logits"}, heads={}, batchwise=frozenset(), classes=(), labelled=True, held_out=False
-        ),
-    )
+    auto.bind(ROWS, Spec(call=None, taps={}, responses=frozenset({"logits"})))
     cases = (Adaptive(), 10, False), (Product(Adaptive(), [Trust()]), 10, True), (auto, 10, True)
     for weighting, classes, expected in (*cases, (Trust(), MOST + 1, False), (Trust(), 0, False)):
         assert ByClass(weighting, classes).kept is expected
