@@ -24,6 +24,25 @@ def test_text_written_from_a_recipe_reads_back_as_the_same_recipe():
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {"paths": {"deep": {"loss": "mse", "student": "a", "teacher": "b", "connector": None}}},
+        {"paths": []},
+        {"task": {"use": "super_resolution", "tile": None}},
+        {"train": {"lr": None, "clip": None}},
+        {"data": {"use": "photos", "class_names": [], "frames": None}},
+        {"weighting": {"gates": [{"use": "route", "by": "camera", "to": {7: "birds", 8: None}}]}},
+        {"paths": {"deep": {"loss": {"use": "mse", "options": {"levels": [None, {}]}}}}},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_what_was_said_to_be_nothing_is_written_down(said):
+    recipe = schema.parse(SMALL | said)
+    again = yaml.safe_load(recipe.to_yaml())
+    assert schema.parse(schema.beside(again, {"train": {"lr": 1.0, "clip": 2.0}, "paths": ["l1"]})) == recipe
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"trian": {}}, "there is no key 'trian'; close: train"),

@@ -133,16 +133,20 @@ class Recipe(_Strict):
     methods: dict[str, dict[str, Any]] = {}
 
     def to_yaml(self) -> str:
-        """The recipe as text; reading it back gives the same recipe."""
-        tidy = _tidy(self.model_dump(mode="json"))
-        return yaml.safe_dump(tidy, sort_keys=False, width=110, allow_unicode=True)
+        """The recipe as text; reading it back gives the same recipe, whatever the task's own defaults."""
+        told = _told(self) | {"train": dataclasses.asdict(self.train)}  # a task may have another default than null
+        return yaml.safe_dump(told, sort_keys=False, width=110, allow_unicode=True)
 
 
-def _tidy(value: Any) -> Any:
-    """Without what merely repeats a default that means nothing."""
-    if isinstance(value, dict):
-        return {k: _tidy(v) for k, v in value.items() if v is not None and v not in ({}, [])}
-    return [_tidy(v) for v in value] if isinstance(value, list) else value
+def _told(value: Any) -> Any:
+    """A value as plain data, without keys that are empty where nothing was said."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        bare = {name for name, own in value if own in (None, {}, []) and name in fields}
+        return {name: _told(own) for name, own in value if name not in bare or own != fields[name].get_default()}
+    if isinstance(value, Mapping):
+        return {key: _told(own) for key, own in value.items()}
+    return [_told(own) for own in value] if isinstance(value, list | tuple) else value
 
 
 def beside(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
