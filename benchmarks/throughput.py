@@ -561,6 +561,9 @@ def main() -> None:
     parser.add_argument("--store", type=pathlib.Path, default=pathlib.Path("caches/throughput"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    from tutelage.cli.runfolder import hardware
+
+    print(", ".join(f"{name} {what}" for name, what in hardware().items()), f"threads {given.threads}", sep=", ")
     for name in given.figures or FIGURES:
         FIGURES[name](given)
 
