@@ -172,3 +172,31 @@ def test_what_it_knows_is_in_the_checkpoint():
     second.load_state_dict(first.state_dict())
     assert second.shut.tolist() == first.shut.tolist()
     assert second.step == first.step
+
+
+def test_under_auto_what_a_shut_path_had_goes_to_the_others_of_its_kind_until_it_is_opened():
+    rows = (Row("base"), Row("kept", "big"), Row("flipped", "big"), Row("deep", "big"))
+    reads = {"kept": "", "flipped": "", "deep": "deep"}
+    rule = Auto(warmup=0)
+    rule.bind(rows, Spec(call=None, taps={}, reads=reads, responses={"kept", "flipped"}, held_out=True))
+    guard = next(gate for gate in rule.gates if isinstance(gate, Guard))
+    lesson = Lesson(Classification(4).unpack((torch.rand(6, 2), torch.zeros(6).long())), {}, {"big": {}}, {})
+    plain = rule(Ledger(rows, torch.ones(4, 6)), lesson)
+
+    def look(sign):
+        for step in (1, 2, 4):
+            guard.step = step
+            said = {"": torch.randn(6, 4, requires_grad=True), "deep": torch.randn(6, 3, requires_grad=True)}
+            task, deep = said[""].square().sum(1), said["deep"].square().sum(1)
+            losses = torch.stack([task + deep, task, sign * task, deep])
+            rule.hears(Ledger(rows, losses), Lesson(lesson.batch, said, {}, {}))
+        return rule(Ledger(rows, torch.ones(4, 6)), lesson) / plain
+
+    assert look(-1.0)[:, 0].tolist() == [1.0, 2.0, 0.0, 1.0]
+    again = Auto(warmup=0)
+    again.bind(rows, Spec(call=None, taps={}, reads=reads, responses={"kept", "flipped"}, held_out=True))
+    again.load_state_dict(rule.state_dict())
+    assert again.regained.tolist() == [1.0, 2.0, 1.0, 1.0]
+    for _ in range(4):
+        opened = look(1.0)
+    assert opened[:, 0].tolist() == [1.0, 1.0, 1.0, 1.0]

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tutelage.errors import InputError
-from tutelage.ledger import Row, Spec
+from tutelage.ledger import Ledger, Lesson, Row, Spec
 
 from .base import Weighting, by_path
 from .calibrate import Calibrate
@@ -26,7 +27,8 @@ class Auto(Product):
     that their scale is changed fourfold at most, and is the same for all teachers of a path: a teacher that says next
     to nothing is not blown up. For each sample the teachers of a path share its weight in proportion to what they give
     to the label, and one that knows less than the student is hardly heard. Where samples are held out, rows that harm
-    the task there are shut (`Guard`).
+    the task there are shut (`Guard`); what a path had that is shut altogether goes to the others of its kind, as if it
+    had never been named.
 
     Args:
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
@@ -45,6 +47,8 @@ class Auto(Product):
         (['Calibrate', 'Warmup', 'Trust'], {'logits': 4.0, 'layer3': 0.5})
     """
 
+    regained: Tensor
+
     def __init__(
         self,
         *,
@@ -57,6 +61,8 @@ class Auto(Product):
         super().__init__()
         if share not in ("trust", "pixel", "equal", "whole"):
             raise InputError(f"Auto: expected share='trust', 'pixel', 'equal' or 'whole'; found {share!r}.")
+        self.register_buffer("regained", torch.ones(0))
+        self._kinds: list[list[list[int]]] = []
         self.share = share
         self.response = response
         self.feature = feature
@@ -65,7 +71,7 @@ class Auto(Product):
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Share `response` and `feature` among the paths there are."""
-        paths = tuple(by_path(rows))
+        paths = by_path(rows)
         responses = [path for path in paths if path in spec.responses]
         features = [path for path in paths if path not in responses]
         target = {path: self.response / len(responses) for path in responses}
@@ -78,4 +84,20 @@ class Auto(Product):
         if self.guard and spec.held_out and spec.labelled:
             gates.append(Guard())
         self.gates = nn.ModuleList(gates)
+        self._kinds = [[paths[path] for path in kind] for kind in (responses, features)]
+        self.regained = torch.ones(len(rows), device=self.regained.device)
         super().bind(rows, spec)
+
+    def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
+        """The product of scale and gates, with what was regained from paths that are shut, ``[K, B]``."""
+        return super().forward(ledger, lesson) * self.regained.to(ledger.losses.dtype)[:, None]
+
+    def hears(self, ledger: Ledger, lesson: Lesson) -> None:
+        """Tell the guard, and share anew what belongs to paths of one kind."""
+        super().hears(ledger, lesson)
+        shut = next(gate for gate in self.gates if isinstance(gate, Guard)).shut.tolist()  # nobody else asks
+        self.regained.fill_(1.0)
+        for kind in self._kinds:
+            heard = [members for members in kind if not all(shut[k] for k in members)]
+            for members in heard:
+                self.regained[members] = len(kind) / len(heard)
