@@ -9,18 +9,21 @@ from tutelage.cite import cite, read_entries
 from tutelage.cite.bibliography import FOLDERS, from_docstring, reference_of, stands_for
 from tutelage.recipe import catalogue
 
-PARTS = [name for folder in ("losses", "weighting") for name in catalogue.names(folder)]
+PARTS = [name for folder in FOLDERS for name in catalogue.names(folder)]
 
 
 SOURCED = [name for name in PARTS if re.search(r"\b(19|20)\d\d\b", reference_of(name))]
 
 
 @pytest.mark.parametrize("name", SOURCED)
-def test_every_loss_and_weighting_with_a_reference_has_an_entry(name):
+def test_every_part_with_a_reference_has_an_entry(name):
     entries = [entry for entry in read_entries() if stands_for(entry, name)]
-    found = from_docstring(name)
-    entries += [entry for entry in read_entries() if found is not None and entry.key == found.key]
     assert entries, f"no entry of references.bib stands for {name}: {reference_of(name)}"
+
+
+@pytest.mark.parametrize("rule", catalogue.solvers())
+def test_every_rule_over_gradients_has_an_entry(rule):
+    assert any(stands_for(entry, rule) for entry in read_entries())
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -35,6 +38,7 @@ def test_every_entry_stands_for_a_part_that_there_is():
     known = {name.replace("_", "") for folder in catalogue.FOLDERS for name in catalogue.names(folder)}
     known |= set(catalogue.solvers())
     for entry in read_entries():
+        assert entry.parts, entry.key
         for part in entry.parts:
             assert part.partition(".")[0].lower().replace("_", "") in known, entry.key
 
@@ -78,6 +82,13 @@ def test_a_rule_within_a_rule_is_cited_too():
     keys = [entry.key for entry in cite({"paths": [], "weighting": weighting})[0]]
     assert "senushkin2023independent" in keys
     assert keys == [entry.key for entry in cite({"paths": [], "weighting": "alignedmtl"})[0]]
+
+
+def test_a_paper_of_a_loss_and_of_the_scheme_is_printed_once():
+    recipe = {"paths": {"a": {"loss": "ft"}}, "weighting": "fixed", "scheme": "paraphrased"}
+    (entry,) = cite(recipe)[0]
+    assert entry.key == "kim2018paraphrasing"
+    assert entry.parts == ("ft", "paraphrased")
 
 
 def test_training_without_teachers_cites_nothing():

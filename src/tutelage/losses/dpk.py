@@ -24,7 +24,7 @@ class DPK(Learned):
         ValueError: A shape is not known, the grids differ, or `most` is out of range.
 
     Reference:
-        After Qiu et al. 2023, "Better Teacher Better Student: Dynamic Prior Knowledge for Knowledge Distillation",
+        After Zong et al. 2023, "Better Teacher Better Student: Dynamic Prior Knowledge for Knowledge Distillation",
         arXiv:2206.06067, of which no usable code was found. Deviations: two 3x3 convolutions stand for the transformer
         encoder and decoder; the similarity is that of the batch, without a running average; `most` is ours.
 

@@ -30,8 +30,8 @@ def pseudo_labels(cast: Cast, *, score: float = 0.5, overlap: float = 0.5) -> It
         InputError: An option is out of range.
 
     Reference:
-        Hard labels of a teacher, as in Chen et al. 2017, *Learning Efficient Object Detection Models with Knowledge
-        Distillation*, and Sohn et al. 2020, arXiv:2005.04757, whose score is 0.9; without their strong augmentation.
+        Hard labels of a teacher, after Sohn et al. 2020, arXiv:2005.04757, whose score is 0.9; without their strong
+        augmentation.
     """
     if not 0 < score <= 1 or not 0 < overlap <= 1:
         raise InputError(f"pseudo_labels: expected score and overlap in (0, 1], found {score} and {overlap}.")
