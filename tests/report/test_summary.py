@@ -43,7 +43,7 @@ def test_a_difference_of_nothing_is_neither_higher_nor_lower(folders, run):
 
 def test_decibels_are_not_percentages(folders, run):
     summary = _changed(folders, run, metric="psnr", delta=0.31, interval=[0.1, 0.5])
-    assert "its test psnr is 0.31 dB higher" in summary.sentence
+    assert "its test PSNR is 0.31 dB higher" in summary.sentence
     assert ("95% interval", "+0.10 to +0.50", "of the difference, dB") in summary.facts
 
 

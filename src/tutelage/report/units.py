@@ -27,6 +27,11 @@ class Metric:
     name: str
 
     @property
+    def written(self) -> str:
+        """The name as papers write it."""
+        return {"psnr": "PSNR", "ssim": "SSIM", "miou": "mIoU", "map": "mAP"}.get(self.name.lower(), self.name)
+
+    @property
     def unit(self) -> str:
         """``%``, ``dB`` or nothing."""
         name = self.name.lower()
@@ -42,7 +47,7 @@ class Metric:
     @property
     def axis(self) -> str:
         """The metric with its unit, for the title of an axis or a column."""
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        return f"{self.written} ({self.unit})" if self.unit else self.written
 
     def value(self, value: float | None) -> str:
         """One value with its unit."""
