@@ -88,7 +88,7 @@ def leaderboard_table(content: Content) -> Table:
     metric = Metric(content["metric"])
     others = list(dict.fromkeys(name for row in content["leaderboard"] for name in row["against"]))
     others.sort(key=lambda name: name == content["against"])
-    head = ["method", f"test {metric.written}"]
+    head = ["method", f"test {metric.name}"]
     for other in others:
         head += [f"minus {other}", "95% interval", "verdict"]
     rows = []
@@ -134,8 +134,9 @@ def differences(content: Content) -> Figure | None:
     """Each method's difference to the reference, with its interval."""
     other = content["against"]
     rows = [(row["method"], row["against"][other]) for row in content["leaderboard"] if other in row["against"]]
-    caption = f"Test {Metric(content['metric']).written} minus that of {other}, 95% intervals; grey ones are not resolved."
-    return _forest(f"Against {other}", "differences", rows, caption, Metric(content["metric"]))
+    metric = Metric(content["metric"])
+    caption = f"Test {metric.name} minus that of {other}, 95% intervals; grey ones are not resolved."
+    return _forest(f"Against {other}", "differences", rows, caption, metric)
 
 
 def effects(content: Content, name: str = "effects") -> Figure | None:
@@ -206,7 +207,7 @@ def _sentence(content: Content) -> str:
     if not rows:
         return "No run has finished yet."
     best = rows[0]
-    reached = f"{best['method']} is first with a test {metric.written} of {metric.value(best['test'])}"
+    reached = f"{best['method']} is first with a test {metric.name} of {metric.value(best['test'])}"
     told = best["against"].get(other)
     if told is None:
         return f"{reached}."

@@ -41,7 +41,7 @@ def validation(runs: Sequence[Run]) -> Figure | None:
     caption = "On the validation split, which also chose the best epoch; the test split has no part in it."
     if any("opacity" in trace for trace in traces):
         caption += " Faint lines are further seeds."
-    title = f"Validation {metric.written}"
+    title = f"Validation {metric.name}"
     return figure("validation", title, caption, traces, x="epoch", y=metric.axis, wide=len(runs) > 1)
 
 

@@ -64,18 +64,18 @@ def _sentence(run: Run) -> str:
     if verdict == "no difference":
         return (
             "No difference could be shown between the distilled student and the same student trained without "
-            f"teachers: its test {metric.written} is {moved}."
+            f"teachers: its test {metric.name} is {moved}."
         )
     return (
         f"The distilled student is {verdict} than the same student trained without teachers: "
-        f"its test {metric.written} is {moved}."
+        f"its test {metric.name} is {moved}."
     )
 
 
 def _unjudged(run: Run, metric: Metric) -> str:
     reached = metric.value((run.result.get("student") or {}).get("test"))
     pupil = "student" if run.result.get("teachers") else "model"
-    found = f"The {pupil} is trained" if reached == NONE else f"The {pupil} reaches a test {metric.written} of {reached}"
+    found = f"The {pupil} is trained" if reached == NONE else f"The {pupil} reaches a test {metric.name} of {reached}"
     if not run.result.get("teachers"):
         return f"{found}; it was trained without teachers."
     why = "no baseline was trained" if run.result.get("baseline") is None else "there is nothing to judge it by"
@@ -86,7 +86,7 @@ def _facts(run: Run) -> tuple[tuple[str, str, str], ...]:
     metric, result = Metric(run.metric), run.result
     facts = []
     if result.get("delta") is not None:
-        facts.append(("Difference", metric.difference(result["delta"]), f"student minus baseline, test {metric.written}"))
+        facts.append(("Difference", metric.difference(result["delta"]), f"student minus baseline, test {metric.name}"))
     if result.get("interval"):
         facts.append(
             (
@@ -113,5 +113,5 @@ def _unfinished(run: Run) -> str:
     at = f"at step {last.get('step')} of stage “{last.get('stage', 'student')}” when this page was written"
     seen = run.stages("validation").get("student", [])
     best = max((line.get("validation") or 0.0 for line in seen), default=None)
-    so_far = f" Best validation {metric.written} of the student so far: {metric.value(best)}." if best is not None else ""
+    so_far = f" Best validation {metric.name} of the student so far: {metric.value(best)}." if best is not None else ""
     return f"This run has not finished: it stood {at}.{so_far}"

@@ -36,8 +36,8 @@ def models(run: Run) -> Table | None:
     metric = Metric(run.metric)
     found = _models(run)
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        f"test {metric.written}": lambda m: metric.value(m.get("test")),
-        f"validation {metric.written}": lambda m: metric.value(m.get("validation")),
+        f"test {metric.name}": lambda m: metric.value(m.get("test")),
+        f"validation {metric.name}": lambda m: metric.value(m.get("validation")),
         "parameters": lambda m: count(m.get("params")),
         "MACs": lambda m: count(m.get("macs")),
         "latency (ms)": lambda m: number(m.get("latency_ms")),
@@ -76,7 +76,7 @@ def seeds(run: Run) -> Table | None:
         delta = None if student is None or baseline is None else student - baseline
         rows.append((str(one.get("seed")), metric.value(student), metric.value(baseline), metric.difference(delta)))
     head = ("seed", "student", "baseline", "difference")
-    return Table("seeds", "Seeds", head, tuple(rows), f"Test {metric.written} of each seed.")
+    return Table("seeds", "Seeds", head, tuple(rows), f"Test {metric.name} of each seed.")
 
 
 def weights(run: Run) -> Table | None:
@@ -175,7 +175,7 @@ def comparison(runs: Sequence[Run]) -> Table:
     metric = Metric(runs[0].metric)
     interval = f"95% interval ({metric.step})" if metric.step else "95% interval"
     head = (
-        "run", "student", "parameters", f"test {metric.written}", "baseline", "difference", interval,
+        "run", "student", "parameters", f"test {metric.name}", "baseline", "difference", interval,
         "verdict", "gap closed", "take", "seeds", "time",
     )  # fmt: skip
     note = "Intervals are of each run's own difference to its baseline, not of the differences between runs."

@@ -17,24 +17,24 @@ class Metric:
     """How the values of a metric are written: shares as per cent, PSNR in dB, others as they are.
 
     Args:
-        name: The metric's name in ``result.json``.
+        key: The metric's name in ``result.json``.
 
     Example:
         >>> Metric("accuracy").value(0.9134), Metric("psnr").difference(-0.21)
         ('91.34%', '−0.21 dB')
     """
 
-    name: str
+    key: str
 
     @property
-    def written(self) -> str:
+    def name(self) -> str:
         """The name as papers write it."""
-        return {"psnr": "PSNR", "ssim": "SSIM", "miou": "mIoU", "map": "mAP"}.get(self.name.lower(), self.name)
+        return {"psnr": "PSNR", "ssim": "SSIM", "miou": "mIoU", "map": "mAP"}.get(self.key.lower(), self.key)
 
     @property
     def unit(self) -> str:
         """``%``, ``dB`` or nothing."""
-        name = self.name.lower()
+        name = self.key.lower()
         if "psnr" in name:
             return "dB"
         return "%" if any(share in name for share in ("accuracy", "iou", "map", "f1", "top")) else ""
@@ -47,7 +47,7 @@ class Metric:
     @property
     def axis(self) -> str:
         """The metric with its unit, for the title of an axis or a column."""
-        return f"{self.written} ({self.unit})" if self.unit else self.written
+        return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def value(self, value: float | None) -> str:
         """One value with its unit."""
