@@ -60,6 +60,14 @@ def test_a_module_that_runs_several_times_is_read_at_the_run_that_is_named_else_
         Taps(named, ["first:3"])(lambda: named(x))
 
 
+def test_an_ending_stands_behind_the_run_it_is_about():
+    named = Named(lambda m, x: m.first(m.first(m.first(x))))
+    x = torch.randn(3, 2)
+    read = Taps(named, ["first:0:input", "first:1:pooled"])(lambda: named(x))
+    assert_close(read["first:0:input"], x)
+    assert_close(read["first:1:pooled"], named.first(x))
+
+
 def test_a_tensor_overwritten_by_a_later_layer_is_read_as_it_was_at_every_forward(model):
     model.eval()
     taps = Taps(model, ["1", "2"])
@@ -308,6 +316,14 @@ def test_survey_leaves_the_model_as_it_was(model):
 def test_survey_puts_a_module_that_runs_twice_at_its_last_run():
     model = Named(lambda me, x: me.first(me.second(me.first(x))))
     assert list(shape_of(model, torch.ones(2, 2))) == ["second:input", "second", "first"]
+
+
+def test_survey_tells_the_shape_of_each_run_where_they_differ():
+    named = Named(lambda m, x: (m.first(x), m.first(x[:, ::2]))[1])
+    site = survey(named, lambda: named(torch.randn(3, 4, 2)))["first"]
+    assert [(run.name, run.shape) for run in site.runs] == [("first:0", (4, 2)), ("first:1", (2, 2))]
+    assert site.shape == (2, 2)
+    assert survey(named, lambda: named(torch.randn(3, 1, 2)))["first"].runs == ()
 
 
 @pytest.mark.parametrize(("tokens", "prefix"), [(16, 0), (17, 1), (18, 2), (20, 4), (21, 5)])

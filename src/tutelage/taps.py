@@ -7,7 +7,8 @@ A tap is a string:
 ``"layers.3:map"``     the same of a module that keeps channels last (Swin), as a map ``[B, C, H, W]``
 ``"fc:input"``         the first tensor that submodule is given
 ``"conv:pooled"``      the same averaged over its grid or tokens, ``[B, D]``
-``"head.conv:0"``      what a module that runs several times in one forward gives first (``":1"`` second, …)
+``"head.conv:0"``      what a module that runs several times in one forward gives first (``":1"`` second, …);
+                       ``"head.conv:0:input"`` what it is given then
 ``""``                 what the call itself returns
 =====================  ==============================================================================
 
@@ -16,6 +17,8 @@ pickled, exported, and tapped by several at once. (Left in place they would save
 a forward, of the 150 milliseconds of a step of ResNet-8 on 64 pictures.)
 """
 
+import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,8 +39,8 @@ POOLED = ":pooled"
 MAP = ":map"
 """What a tap ends in when it moves the channels of ``[B, H, W, C]`` to the front."""
 
-RUN = re.compile(r":(\d+)$")
-"""What a tap ends in when it reads one run, counted from 0, of a module that runs several times."""
+RUN = re.compile(rf":(\d+)(?=({INPUT}|{POOLED}|{MAP})?$)")
+"""What stands behind a module, and before the other endings, when a tap reads one of its runs, counted from 0."""
 
 
 def module_name(tap: str) -> str:
@@ -47,7 +50,7 @@ def module_name(tap: str) -> str:
         >>> module_name("fc:input"), module_name("layers.3:map"), module_name("layer3"), module_name("head.conv:2")
         ('fc', 'layers.3', 'layer3', 'head.conv')
     """
-    return RUN.sub("", tap.removesuffix(INPUT).removesuffix(POOLED).removesuffix(MAP))
+    return RUN.sub("", tap).removesuffix(INPUT).removesuffix(POOLED).removesuffix(MAP)
 
 
 def reads_input(tap: str) -> bool:
@@ -218,6 +221,7 @@ class Site:
         depth: Share of the innermost modules that had finished, in (0, 1].
         grid: Rows and columns; None where there is no grid.
         prefix: Tokens before those of the grid (class and register tokens).
+        runs: The same of each run, where a module runs several times in one forward and gives several shapes.
     """
 
     name: str
@@ -227,11 +231,27 @@ class Site:
     depth: float
     grid: tuple[int, int] | None
     prefix: int = 0
+    runs: tuple["Site", ...] = ()
 
     @property
     def width(self) -> int:
         """Number of channels, features or dimensions of a token."""
         return self.shape[0 if self.kind == "map" else -1]
+
+
+def site_of(sites: Mapping[str, Site], tap: str) -> Site | None:
+    """The site of a tap, also of one that names a run; None where there is none.
+
+    Example:
+        >>> runs = tuple(Site(f"head:{n}", (8, side, side), "map", None, 1.0, None) for n, side in enumerate((4, 2)))
+        >>> sites = {"head": Site("head", (8, 2, 2), "map", None, 1.0, None, runs=runs)}
+        >>> [site_of(sites, tap).shape for tap in ("head", "head:0")], site_of(sites, "tail")
+        ([(8, 2, 2), (8, 4, 4)], None)
+    """
+    run, site = RUN.search(tap), sites.get(RUN.sub("", tap))
+    if run is None or site is None or not site.runs:
+        return site
+    return site.runs[int(run[1])] if int(run[1]) < len(site.runs) else None
 
 
 def survey(model: nn.Module, run: Callable[[], Any], *, entry: nn.Module | None = None) -> dict[str, Site]:
@@ -257,6 +277,7 @@ def survey(model: nn.Module, run: Callable[[], Any], *, entry: nn.Module | None 
     """
     model = inner(model)
     seen: dict[str, tuple[tuple[int, ...], int]] = {}
+    runs: dict[str, list[tuple[int, ...]]] = {}
     given: list[tuple[int, ...]] = []
     finished = 0
 
@@ -267,6 +288,7 @@ def survey(model: nn.Module, run: Callable[[], Any], *, entry: nn.Module | None 
         if tensor is not None and tensor.ndim > 0:
             seen.pop(name, None)
             seen[name] = tuple(tensor.shape), finished
+            runs.setdefault(name, []).append(tuple(tensor.shape))
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         leaf = next(module.children(), None) is None
@@ -300,8 +322,14 @@ def survey(model: nn.Module, run: Callable[[], Any], *, entry: nn.Module | None 
     look = _Look(given[-1] if given else (), prefix if isinstance(prefix, int) else None)
     for name, (shape, _) in seen.items():
         look.learn(kinds[name], shape)
-    sites = [look(name, kinds[name], shape, at / max(finished, 1)) for name, (shape, at) in seen.items()]
-    return {site.name: site for site in sites}
+    sites = {}
+    for name, (shape, at) in seen.items():
+        look_at = functools.partial(look, kind=kinds[name], depth=at / max(finished, 1))
+        differ = len(set(runs[name])) > 1 and name == module_name(name)
+        each = tuple(look_at(f"{name}:{n}", shape=run) for n, run in enumerate(runs[name])) if differ else ()
+        site = look_at(name, shape=shape)
+        sites[site.name] = dataclasses.replace(site, runs=each)
+    return sites
 
 
 class _Look:

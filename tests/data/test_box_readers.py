@@ -132,6 +132,17 @@ def test_coco_annotations_of_unknown_images_and_categories_are_refused(tmp_path,
         coco(coco_folder(tmp_path, annotations=[{"id": 5, "bbox": [1, 1, 2, 2], **box}]))
 
 
+def test_coco_pictures_that_were_resized_after_they_were_annotated_are_refused(tmp_path):
+    high, wide = found_size = coco(coco_folder(tmp_path)).parts["train"].shape[1:]
+    image = {"id": 7, "file_name": "a.png"}
+    for stated in ({"height": high, "width": wide}, {"height": 0, "width": 0}, {"height": None}):
+        assert coco(coco_folder(tmp_path, images=[image | stated])).parts["train"].shape[1:] == found_size
+    with pytest.raises(
+        DataError, match=rf"a\.png is {high}x{wide}, annotated as {2 * high}x{2 * wide}.*scale the boxes"
+    ):
+        coco(coco_folder(tmp_path, images=[image | {"height": 2 * high, "width": 2 * wide}]))
+
+
 def yolo_folder(root, lines="1 0.5 0.5 0.5 0.25\n", names="names: [cat, dog]\n"):
     picture(root / "images" / "train" / "a.png")
     picture(root / "images" / "train" / "b.png")

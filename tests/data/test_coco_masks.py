@@ -147,6 +147,12 @@ def test_files_that_do_not_fit_are_refused(tmp_path, changes, message):
         open_masks(world(tmp_path, annotations, **changes))
 
 
+def test_more_categories_than_a_mask_can_hold_are_refused(tmp_path):
+    many = [{"id": n, "name": f"thing {n}"} for n in range(255)]
+    with pytest.raises(DataError, match=r"at most 254 categories.*found 255"):
+        open_masks(world(tmp_path, categories=many))
+
+
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [

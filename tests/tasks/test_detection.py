@@ -66,7 +66,8 @@ def test_the_students_features_go_on_through_the_teachers_head(family, channels)
     student, teacher, task = net(), net(family, seed=1, channels=channels), Detection(["disc", "square"])
     batch = task.unpack((torch.rand(2, 3, 64, 64), BOXES))
     spec, table = crossed({"student": student, "big": teacher}, batch, task)
-    assert len(table) == 10
+    assert [row["student_shape"] for row in table] == 2 * [[64, 8, 8], [64, 4, 4], [64, 2, 2], [64, 1, 1], [64, 1, 1]]
+    assert {row["teacher_shape"][0] for row in table} == {channels}
     assert bool(spec.connector) == (channels != 64)
     path = build_path("crosskd", spec, ())
     distiller = Distiller(student, teachers={"big": Frozen(teacher)}, paths={"crosskd": path}, task=task, example=batch)

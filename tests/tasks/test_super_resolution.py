@@ -195,6 +195,12 @@ def test_pictures_without_truth_share_equally_and_no_difference_is_no_certainty(
     assert_close(found, torch.tensor([[0.5, 0.5, 2 / 3], [0.5, 0.5, 1 / 3]]))
 
 
+def test_a_teacher_that_gives_no_picture_is_not_heard(task, batch):
+    nothing = float("nan")
+    found = weighed(task, batch, Trust(shares="likelihood"), right=(0.1, 0.1, 0.1), broken=(0.1, nothing, float("inf")))
+    assert_close(found, torch.tensor([[0.5, 1.0, 1.0], [0.5, 0.0, 0.0]]))
+
+
 def test_the_default_hears_the_nearer_teacher_more(task, batch):
     found = weighed(task, batch, Auto(warmup=0), near=(0.01, 0.01, 0.01), far=(0.04, 0.04, 0.04))
     assert_close(found[0] / found[1], torch.full((3,), 4.0))

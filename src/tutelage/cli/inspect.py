@@ -31,7 +31,8 @@ def inspect(
         allow_import: Packages from which models may be imported.
 
     Returns:
-        ``{"tap", "kind", "shape", "stride"}`` for each module, in order of execution.
+        ``{"tap", "kind", "shape", "stride"}`` for each module, in order of execution; of one that
+        runs several times and gives several shapes, a row for each run, and one for the last by its plain name.
 
     Raises:
         InputError: The shape cannot be read, or the model cannot be built.
@@ -49,7 +50,8 @@ def inspect(
     batch = task.unpack((torch.zeros(2, *shape), torch.zeros(2, dtype=torch.long)))
     sites = survey(network, lambda: task.call(network, batch))
     say(f"{parameters(network):,} parameters, {macs(network, shape):,} multiply-adds for one picture of {input}")
-    ordered = sorted(sites.values(), key=lambda site: site.depth)
+    every = [each for site in sites.values() for each in (*site.runs, site)]
+    ordered = sorted(every, key=lambda site: site.depth)
     return [{"tap": s.name, "kind": s.kind, "shape": list(s.shape), "stride": s.stride} for s in ordered]
 
 

@@ -35,10 +35,12 @@ class Annotated:
     Args:
         files: The pictures.
         boxes: The boxes of each.
+        sizes: Height and width of the pictures that were annotated, None where that is not said; or empty.
     """
 
     files: list[pathlib.Path] = field(default_factory=list)
     boxes: list[list[Raw]] = field(default_factory=list)
+    sizes: list[tuple[int, int] | None] = field(default_factory=list)
 
 
 class Boxes:
@@ -115,13 +117,14 @@ def from_annotated(
         max_bad: How many pictures may be unreadable: a number, or a share if a float.
 
     Raises:
-        DataError: A box lies outside its picture, is no box, or has a class that is not known; there is no picture
-            or no box to learn from.
+        DataError: A box lies outside its picture, is no box, or has a class that is not known; a picture has another
+            size than the one that was annotated; there is no picture or no box to learn from.
     """
     files = [file for part in parts.values() for file in part.files]
     if not parts["train"].files:
         raise DataError(f"expected pictures in the training set of {name}, found none.")
     found, bad = in_threads(lambda number: size_of(files[number]), range(len(files)))
+    _refuse_resized(files, found, [size for part in parts.values() for size in part.sizes or [None] * len(part.files)])
     shape = common_shape(set(found.values()) or {(STEP, STEP)}, image_size)
     encoded = Encoded([file.name for file in files], files)
     opened = open_encoded(encoded, image_size=shape, in_memory=in_memory, max_bad=max_bad, bring=inside)
@@ -140,6 +143,20 @@ def from_annotated(
         here = torch.arange(first, first + len(members.files))
         cut[part], first = whole.select(here[opened.readable[here]]), first + len(here)
     return Source(name, layout, cut, [*notes, *census.notes(), *opened.notes, *brought(set(found.values()), shape)])
+
+
+def _refuse_resized(
+    files: Sequence[pathlib.Path], found: Mapping[int, tuple[int, int]], stated: Sequence[tuple[int, int] | None]
+) -> None:
+    """Raise a `DataError` where pictures are not of the size for which their boxes were drawn."""
+    if differ := [(number, size) for number, size in found.items() if stated[number] not in (None, size)]:
+        number, (high, wide) = differ[0]
+        old = "x".join(map(str, stated[number] or ()))
+        raise DataError(
+            f"expected pictures of the height and width that their annotations state, found {len(differ):,} that are "
+            f"not: {files[number].name} is {high}x{wide}, annotated as {old}. Bring back the pictures that were "
+            "annotated, or scale the boxes and mend the sizes."
+        )
 
 
 class Census:

@@ -29,8 +29,8 @@ def coco(root: pathlib.Path, **options: Any) -> Source | None:
         The data set; None if this is another layout. Classes are in the order of their ids.
 
     Raises:
-        DataError: A file is damaged, a picture is missing, two images or categories have one id, an annotation names an
-            image or category that is not there, or the splits have different categories.
+        DataError: A file is damaged, a picture is missing or of another size than stated, two images or categories have
+            one id, an annotation names an image or category that is not there, or the splits have different categories.
     """
     read = contents(root)
     if "train" not in read:
@@ -147,10 +147,12 @@ def _part(
 ) -> tuple[Annotated, int]:
     found, numbers, crowds = Annotated(), {}, 0
     try:
+        stated = {image["id"]: _size(image) for image in content["images"]}
         for number, picture in pictures_of(root, part, file, content).items():
             numbers[number] = len(found.files)
             found.files.append(picture)
             found.boxes.append([])
+            found.sizes.append(stated[number])
         for item in content.get("annotations", []):
             if item.get("iscrowd"):
                 crowds += 1
@@ -171,3 +173,9 @@ def _part(
             f"found something else: {error}."
         ) from error
     return found, crowds
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width that an image states; None where it does not."""
+    high, wide = (int(image.get(side) or 0) for side in ("height", "width"))
+    return (high, wide) if min(high, wide) > 0 else None

@@ -90,7 +90,7 @@ def coco_masks(
 
     Raises:
         DataError: A file is damaged, a picture is missing, an annotation names an image or category that is not there
-            or has no shape, or the splits have different categories.
+            or has no shape, the splits have different categories, or there are too many of them.
         MissingExtra: faster-coco-eval is not installed.
     """
     read = contents(root)
@@ -102,6 +102,11 @@ def coco_masks(
         raise MissingExtra("shapes of COCO need faster-coco-eval: pip install 'tutelage[detection]'") from error
     categories = categories_of(read)
     named = [name for name in categories.values() if name.lower() != BACKGROUND]
+    if len(named) >= IGNORED:
+        raise DataError(
+            f"{root}: expected at most {IGNORED - 1} categories beside the background, as many as a mask of 8 bits "
+            f"holds; found {len(named)}. Join categories, or leave out those you do not need."
+        )
     values = {number: named.index(name) + 1 if name in named else 0 for number, name in categories.items()}
     parts = {}
     for part, (file, content) in read.items():

@@ -41,8 +41,10 @@ def ld(
         ValueError: The shapes do not go together, or an option is out of range.
 
     Reference:
-        Zheng et al. 2022, arXiv:2102.12252, sec. 3. T² and the division by the summed weights are those of its code,
-        with T = 10 and a weight of 0.25 under ``"mean"``.
+        Zheng et al. 2022, arXiv:2102.12252, sec. 3. T² and T = 10 are those of its code, which takes the ``"mean"`` at
+        a location, adds up over the weighted locations of a batch and weighs that by 0.25 (0.0625 in the valuable
+        region). Here the sum is divided by the summed weights, as that code does with its other losses of boxes: the
+        same strength takes as many times its weight.
 
     Example:
         >>> sharp, flat = torch.tensor([8.0, 0.0, 0.0]).expand(1, 1, 4, 3), torch.zeros(1, 1, 4, 3)

@@ -9,7 +9,7 @@ from torch import nn
 from tutelage.errors import RecipeError, UnknownName, close_names
 from tutelage.ledger import Batch
 from tutelage.pairing import Pair, between, pair, vectors
-from tutelage.taps import Site, survey
+from tutelage.taps import Site, site_of, survey
 from tutelage.tasks.base import Task
 
 from . import catalogue
@@ -178,7 +178,11 @@ def _filled(name: str, spec: PathSpec, sites: Mapping[str, Sites], teachers: Map
         pairs = _pairs(spec, teacher)
         named = spec.teachers is None or teacher in spec.teachers
         # A tap that does not exist is refused with the closest names when the path is built.
-        if named and pairs and all(ours in sites["student"] and theirs in places for ours, theirs in pairs):
+        if (
+            named
+            and pairs
+            and all(site_of(sites["student"], ours or "") and site_of(places, theirs or "") for ours, theirs in pairs)
+        ):
             connectors[teacher] = [PartSpec(use=part) for part in _through(name, spec, teacher, pairs, sites)]
     connectors = {teacher: parts for teacher, parts in connectors.items() if parts}
     return spec.model_copy(update={"connector": connectors or None})
@@ -199,7 +203,9 @@ def _through(
     """The connectors that lead from every tap of a path to the teacher's."""
     found: set[tuple[str, ...]] = set()
     for ours, theirs in pairs:
-        here, there = sites["student"][ours or ""], sites[teacher][theirs or ""]
+        here, there = site_of(sites["student"], ours or ""), site_of(sites[teacher], theirs or "")
+        assert here is not None
+        assert there is not None
         parts = between(here, there)
         if parts is None:
             raise RecipeError(
@@ -243,4 +249,5 @@ def _named(tap: str | None) -> str:
 
 
 def _shape(places: Sites, tap: str | None) -> list[int] | None:
-    return None if tap is None or tap not in places else list(places[tap].shape)
+    site = None if tap is None else site_of(places, tap)
+    return None if site is None else list(site.shape)

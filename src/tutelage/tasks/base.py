@@ -100,8 +100,8 @@ class Task(abc.ABC):
     def doubt(self, output: Tensor, batch: Batch) -> Tensor | None:
         """How little an output fits a truth that is no class, in nats up to a constant, ``[B]``.
 
-        For weightings that compare teachers; NaN where a sample is not labelled. None, the default, where the task has
-        no such measure. Classes need none: there it is the cross-entropy with the label.
+        For weightings that compare teachers, which leave out samples that are not labelled. None, the default, where
+        the task has no such measure. Classes need none: there it is the cross-entropy with the label.
         """
         return None
 

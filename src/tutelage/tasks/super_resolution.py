@@ -135,7 +135,7 @@ class SuperResolution(Task):
         """
         if output.shape != batch.target.shape:
             return None
-        return l1(output.float(), batch.target).clamp(min=FINEST).log().where(batch.labelled, torch.nan)
+        return l1(output.float(), batch.target).clamp(min=FINEST).log()
 
     # -- how good
 

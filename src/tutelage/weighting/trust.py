@@ -151,10 +151,13 @@ class Trust(Weighting):
     def _doubts(self, answers: list[Tensor | None], lesson: Lesson) -> list[Tensor | None]:
         """How little each answer fits the truth: by the label, else as the task has it."""
         found = label_doubts(answers, lesson, self.per)
-        if self._doubt is None:
-            return found
         pairs = zip(answers, found, strict=True)
-        return [self._doubt(x, lesson.batch) if known is None and x is not None else known for x, known in pairs]
+        return [self._by_task(x, lesson.batch) if known is None and x is not None else known for x, known in pairs]
+
+    def _by_task(self, answer: Tensor, batch: Batch) -> Tensor | None:
+        """What the task makes of an answer: NaN where a sample is not labelled, large where it is not finite."""
+        doubt = None if self._doubt is None else self._doubt(answer, batch)
+        return None if doubt is None else _finite(doubt).where(batch.labelled, torch.nan)
 
     def _shares(self, doubts: list[Tensor | None], lesson: Lesson) -> list[Tensor]:
         """One for each teacher, shaped like a doubt; they sum to 1, and are equal where a doubt is unknown."""
@@ -255,7 +258,12 @@ def _doubts(answers: Tensor, lesson: Lesson, per: Literal["sample", "pixel"]) ->
             usable = usable & valid
         else:
             doubts, usable = _averaged(doubts, valid, usable, per)
-    return doubts.nan_to_num(nan=1e4, posinf=1e4).where(usable, torch.nan)
+    return _finite(doubts).where(usable, torch.nan)
+
+
+def _finite(doubts: Tensor) -> Tensor:
+    """Doubts with a large number in place of those of an answer that is none."""
+    return doubts.nan_to_num(nan=1e4, posinf=1e4)
 
 
 def _averaged(
