@@ -132,19 +132,18 @@ class Trust(Weighting):
         if self.absolute:
             said[_STUDENT] = lesson.student.get("")
         by_pixel = dict(zip(said, self._doubts(list(said.values()), lesson), strict=True))
-        overall = {name: _overall(doubt) for name, doubt in by_pixel.items()}
-        credits, credits_by_pixel = (
-            {k: _credit(d, of.get(_STUDENT)) for k, d in of.items()} for of in (overall, by_pixel)
-        )
+        doubts = {False: {name: _overall(doubt) for name, doubt in by_pixel.items()}}
+        if self._by_pixel:
+            doubts[True] = by_pixel
+        credits = {pixel: {k: _credit(d, of.get(_STUDENT)) for k, d in of.items()} for pixel, of in doubts.items()}
         found = {}
         for path, members in by_path(rows).items():
             pixel = path in self._by_pixel
-            doubts, credit = (by_pixel, credits_by_pixel) if pixel else (overall, credits)
-            spoken = [doubts.get(rows[k].teacher or "") for k in members]
+            spoken = [doubts[pixel].get(rows[k].teacher or "") for k in members]
             heard = label_doubts([self._read_by_head(rows[k], lesson) for k in members], lesson)
             shares = self._shares(spoken if any(d is None for d in heard) else heard, lesson)
             for k, share in zip(members, shares, strict=True):
-                factor = credit.get(rows[k].teacher or "")
+                factor = credits[pixel].get(rows[k].teacher or "")
                 found[k] = share if factor is None else share * factor
         return found
 
