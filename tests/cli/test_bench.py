@@ -111,6 +111,28 @@ def test_methods_share_one_store_and_keep_their_runs(whole):
     assert [line["live"] for line in lines(whole)] == [False] * len(lines(whole))
 
 
+@pytest.mark.parametrize("cache", ["auto", "store"])
+def test_a_scheme_that_changes_its_teachers_asks_them_beside_those_that_share_a_store(
+    teacher, tutelage, tmp_path, cache
+):
+    parts = {"loss": "kl", "student": "linear.split", "teacher": "linear.split"}
+    methods = {"parts": {"paths": {"taught": parts}, "scheme": {"use": "subclasses", "epochs": 1}}}
+    (tmp_path / "bench.yaml").write_text(json.dumps({"methods": methods}))
+    asked = [
+        "bench",
+        str(tmp_path / "bench.yaml"),
+        *job(teacher, tmp_path / "bench", "--methods", "plain,kd,parts")[1:],
+    ]
+    place = "auto" if cache == "auto" else str(tmp_path / "store")
+    code, _, message = tutelage(*asked, "--set", f"train.cache={place}", "--seeds", "1")
+    assert code == 0, message
+    assert {line["method"]: line["live"] for line in lines(tmp_path / "bench")} == {
+        "plain": False,
+        "kd": False,
+        "parts": True,
+    }
+
+
 def test_running_again_runs_nothing_and_adds_what_is_new(whole, teacher, tutelage, tmp_path):
     whole = shutil.copytree(whole, tmp_path / "bench")
     before = (whole / "results.jsonl").read_bytes()

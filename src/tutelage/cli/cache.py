@@ -18,7 +18,6 @@ from tutelage.engine.hardware import computes_bf16
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Spec
 from tutelage.path import Path, tap_names
-from tutelage.recipe import catalogue
 from tutelage.recipe.build import build_augment, build_path
 from tutelage.teachers import Frozen
 
@@ -137,9 +136,8 @@ def decide(prepared: Prepared, out: pathlib.Path) -> Prepared:
     mode = prepared.recipe.train.cache
     if not prepared.teachers or mode == "live":
         return prepared
-    use = prepared.recipe.scheme.use
-    if getattr(catalogue.part("schemes", use, allow_import=prepared.allow_import), "asks_live", False):
-        say(f"teachers are asked live: the scheme {use} changes them")
+    if prepared.changes_teachers:
+        say(f"teachers are asked live: the scheme {prepared.recipe.scheme.use} changes them")
         return prepared
     if mode == "auto" and prepared.splits.train.ragged:
         say("teachers are asked live: patches are cut anew in every epoch, and their answers are larger than they are")

@@ -27,16 +27,17 @@ def share_store(built: Sequence[Entrant], out: pathlib.Path) -> tuple[list[Entra
     if mode == "live":
         return list(built), None
     settled = [entrant if entrant.method.alone else _replaying(entrant) for entrant in built]
-    kept = [entrant for entrant in settled if entrant.prepared.teachers and _vectors(entrant.prepared)]
+    asking = [entrant for entrant in settled if entrant.prepared.teachers and not entrant.prepared.changes_teachers]
+    kept = [entrant for entrant in asking if _vectors(entrant.prepared)]
     store = out / "cache" if mode == "auto" else pathlib.Path(mode)
     union = replace(_kept_in(_union(kept), str(store)), store=store) if kept else None
     if union is not None and mode == "auto" and not _room(union, store):
         kept, union = [], None
     entrants = []
     for entrant in settled:
-        stored = entrant in kept or (entrant.prepared.teachers and _has_maps(entrant.prepared, store, mode))
-        asking = _asking(entrant, str(store) if stored else "live")
-        entrants.append(replace(asking, step=max(entrant.step - heard(entrant.prepared), 0.0)) if stored else asking)
+        stored = entrant in kept or (entrant in asking and _has_maps(entrant.prepared, store, mode))
+        placed = _asking(entrant, str(store) if stored else "live")
+        entrants.append(replace(placed, step=max(entrant.step - heard(entrant.prepared), 0.0)) if stored else placed)
     return entrants, union
 
 

@@ -150,6 +150,12 @@ class Prepared:
         plain = self.recipe.model_copy(update={"train": dataclasses.replace(self.recipe.train, compile=False)})
         return next(iter(self.scheme(dataclasses.replace(self, recipe=plain).cast(self.recipe.train.seed))))
 
+    @property
+    def changes_teachers(self) -> bool:
+        """Whether the recipe's scheme changes its teachers, so that only these can answer."""
+        scheme = catalogue.part("schemes", self.recipe.scheme.use, allow_import=self.allow_import)
+        return bool(getattr(scheme, "asks_live", False))
+
     def scheme(self, cast: Cast) -> Iterator[Stage]:
         """The stages of the recipe's scheme."""
         made = catalogue.made("schemes", self.recipe.scheme.as_dict(), allow_import=self.allow_import, where="scheme")
