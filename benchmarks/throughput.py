@@ -1,9 +1,11 @@
 """What teachers cost, as ratios within one run.
 
-    python benchmarks/throughput.py [cached guard live loops linear memory whole sweep profile] [--blocks 30]
+    python benchmarks/throughput.py [cached guard live loops linear memory whole sweep profile tasks] [--blocks 30]
 
 Student resnet8, teachers resnet56, resnet44 and resnet32 of CIFAR-10, batch 128, KL and one pooled path, default
-weighting. Reads the shared data and weights (`TUTELAGE_SHARED`, or `../shared`).
+weighting; `tasks` has a recipe of each of the dense tasks, whose teachers are trained by the commands in the headers of
+benchmarks/segmentation.yaml, detection.yaml and super_resolution.py. Reads the shared data and weights
+(`TUTELAGE_SHARED`, or `../shared`).
 
 Each thing that is timed runs in a process of its own, from start to end through the code that a run uses: loader,
 augmentation, Lightning, logging. The processes take turns: one trains a few steps while the others wait. A ratio is
@@ -61,8 +63,23 @@ class Pace:
 
 def engine(pace: Pace, store: str, teachers: Sequence[str], options: Sequence[str]) -> None:
     """Training by the engine; `store` is where teachers answer from, ``"live"`` for live teachers."""
+    from tutelage.cli.prepare import gather
+
+    assignments = [*base(), f"train.cache={store}", "train.epochs=1", *options]
+    train(pace, *gather(None, student="cifar/resnet8", teachers=teachers, data=DATA, assignments=assignments))
+
+
+def recipe(pace: Pace, given: dict[str, Any]) -> None:
+    """Training by the engine, of a recipe."""
+    from tutelage.cli.prepare import gather
+
+    train(pace, *gather(given))
+
+
+def train(pace: Pace, raw: dict[str, Any], live: dict[str, Any]) -> None:
+    """The first stage of a recipe, without end."""
     from tutelage.cli import cache
-    from tutelage.cli.prepare import gather, prepare
+    from tutelage.cli.prepare import prepare
     from tutelage.data import Loader
     from tutelage.engine.journal import Journal
     from tutelage.engine.train import train_stage
@@ -75,16 +92,13 @@ def engine(pace: Pace, store: str, teachers: Sequence[str], options: Sequence[st
                 pace()
                 yield batch
 
-    assignments = [*base(), f"train.cache={store}", "train.epochs=1", *options]
-    raw, live = gather(None, student="cifar/resnet8", teachers=teachers, data=DATA, assignments=assignments)
     out = pathlib.Path(tempfile.mkdtemp())
     prepared = cache.fill(cache.decide(prepare(raw, live, force=True), out), print)
     cast = prepared.cast(0)
     stage = next(iter(prepared.scheme(cast)))
     plain = prepared.loader("train", 0)
-    loader = Paced(
-        plain.slice, batch_size=128, seed=0, augment=plain.augment, views=plain.views, steps_per_epoch=100_000
-    )
+    options = {"batch_size": plain.batch_size, "augment": plain.augment, "views": plain.views}
+    loader = Paced(plain.slice, seed=0, steps_per_epoch=100_000, **options)
     selection = prepared.loader("selection", 0)
     train_stage(stage, loader, selection, prepared.recipe.train, out / "checkpoints", Journal(out), "student")
 
@@ -541,7 +555,43 @@ def profile(given: argparse.Namespace) -> None:
     engine(Pace(Watched(), 40), store, three, [])
 
 
-FIGURES = {f.__name__: f for f in (cached, guard, live, loops, linear, memory, whole, sweep, profile)}
+def dense() -> dict[str, dict[str, Any]]:
+    """A recipe of each dense task, by what it is called."""
+    import super_resolution
+
+    from tutelage.recipe import schema
+
+    pictures = argparse.Namespace(data=SHARED / "data" / "super_resolution", side=24, batch=16)
+    enlarging = super_resolution.recipe(pictures, 2, super_resolution.NARROW, 1000, 0)
+    read = {name: schema.read(pathlib.Path(f"benchmarks/{name}.yaml")) for name in ("segmentation", "detection")}
+    kept, live = ({**read["segmentation"]["train"], "cache": place} for place in ("caches/camvid", "live"))
+    big = {name: {"big": raw["teachers"]["big"]} for name, raw in read.items()}
+    pixels = {**read["segmentation"], "teachers": big["segmentation"], "paths": ["logits", "cwd"]}
+    found = {
+        "segmentation, KL and CWD, answers kept": {**pixels, "train": kept},
+        "segmentation, KL and CWD, teacher live": {**pixels, "train": live},
+        "detection, classes and boxes of anchors, teacher live": {**read["detection"], "paths": ["logits"]},
+        "super-resolution, FAKD, teacher live": {
+            **enlarging,
+            **super_resolution.METHODS["fakd"],
+            "teachers": {"big": "runs/super_resolution/teacher_x2_2000"},
+        },
+    }
+    return {name: {key: raw[key] for key in raw if key != "methods"} for name, raw in found.items()}
+
+
+def tasks(given: argparse.Namespace) -> None:
+    """A step of one recipe of each dense task beside plain training of the same student."""
+    for name, raw in dense().items():
+        if not all(pathlib.Path(str(place)).exists() for place in raw["teachers"].values()):
+            print(f"{name}: left out, its teacher {raw['teachers']} is not there")
+            continue
+        alone = {key: raw[key] for key in raw if key not in ("teachers", "paths", "weighting")}
+        found = rounds({"plain": (recipe, (alone,)), "taught": (recipe, (raw,))}, given)
+        report(f"{name} / plain", over(found["taught"], found["plain"]), None, given)
+
+
+FIGURES = {f.__name__: f for f in (cached, guard, live, loops, linear, memory, whole, sweep, profile, tasks)}
 
 
 def main() -> None:

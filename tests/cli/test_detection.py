@@ -152,6 +152,18 @@ def test_another_family_learns_from_pyramids_and_pseudo_labels(world, big, tmp_p
     assert set(json.loads((tmp_path / "run" / "result.json").read_text())["paths"]) == {"fgd", "crosskd"}
 
 
+def test_methods_are_compared_for_a_student_of_another_family(world, big, tmp_path, tutelage):
+    student = ["--student", "detector/retinanet-mobilenetv3_small_050", "--set", "student.arguments={channels: 32}"]
+    given = ["bench", "--teacher", f"big={big}", "--data", world, "--out", tmp_path / "bench", *student, *SHORT]
+    code, printed, said = tutelage(
+        *given, "--methods", "fgd,logits", "--skip-refused", "--force", "--dry-run", "--json"
+    )
+    assert code == 0, said
+    board = json.loads(printed)
+    assert list(board["refused"]) == ["logits"]
+    assert board["runs"] == 2 * 3  # plain is beside every table
+
+
 def test_a_head_that_features_go_on_through_cannot_be_stored(world, big, tmp_path, tutelage):
     given = ["--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL, *SHORT, "--force"]
     code, _, said = tutelage("cache", *given, "--store", tmp_path / "store", "--maps", "--set", "paths=[crosskd]")

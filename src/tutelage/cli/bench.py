@@ -105,7 +105,7 @@ def bench(
         raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     asked["skip_refused"] = skip_refused
     names = list(dict.fromkeys(asked["methods"] or raw.get("methods") or USUAL))
-    first = prepare(_shared(raw), live, allow_import=allow_import, force=force or resume)
+    first = prepare(_shared(raw), live, allow_import=allow_import, force=force or resume, rehearse=False)
     show_teachers(first)
     if not bool(first.splits.train.labelled.any()):
         asked["against"] = names[0] if asked["against"] == PLAIN else asked["against"]
@@ -303,9 +303,9 @@ def _asked_before(out: pathlib.Path, given: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _shared(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe by which data and teachers are opened: the plainest path between them."""
-    kept = {name: value for name, value in raw.items() if name not in ("methods", "weighting", "paths")}
-    return kept | {"baseline": False, "seeds": 1, "paths": ["logits"] if raw.get("teachers") else []}
+    """The recipe by which data and models are opened, without what methods differ in."""
+    kept = {name: value for name, value in raw.items() if name not in ("methods", "weighting", "scheme")}
+    return kept | {"baseline": False, "seeds": 1, "paths": []}
 
 
 def _tell_refused(refused: Mapping[str, str], *, skip: bool) -> None:

@@ -214,15 +214,24 @@ def _named(model: Any, name: str | None, live: dict[str, Any]) -> tuple[str, dic
 
 
 def prepare(
-    raw: Mapping[str, Any], live: Mapping[str, Any], *, allow_import: Sequence[str] = (), force: bool = False
+    raw: Mapping[str, Any],
+    live: Mapping[str, Any],
+    *,
+    allow_import: Sequence[str] = (),
+    force: bool = False,
+    rehearse: bool = True,
 ) -> Prepared:
     """Check everything that can be checked before the first batch.
+
+    Without a rehearsal, data and models alone are opened and looked at: what `vary` starts from.
 
     Raises:
         InputError: Something the user gave cannot be used.
     """
     recipe = _filled(raw, chosen(schema.parse(raw), live), allow_import)
     _check_names(recipe, allow_import)
+    if rehearse:
+        _check_paths(recipe)
     check_accelerator(recipe.train.accelerator)
     if recipe.data.guard is None and not recipe.teachers:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"guard": 0.0})})
@@ -251,7 +260,8 @@ def prepare(
         return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
 
     examined = examine(teachers, task, selection, force=force, records=_heard(recipe, splits, teachers))
-    return _rehearsed(Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example))
+    opened = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
+    return _rehearsed(opened) if rehearse else opened
 
 
 def _filled(raw: Mapping[str, Any], recipe: Recipe, allow_import: Sequence[str]) -> Recipe:
@@ -281,6 +291,7 @@ def vary(first: Prepared, raw: Mapping[str, Any]) -> Prepared:
         recipe = recipe.model_copy(update={"task": recipe.task.model_copy(update={"use": first.recipe.task.use})})
     recipe = _filled(raw, recipe, first.allow_import)
     _check_names(recipe, first.allow_import)
+    _check_paths(recipe)
     splits, live, allow_import = first.splits, first.live, first.allow_import
     if not bool(splits.train.labelled.any()):
         recipe = _without_labels(recipe)
@@ -367,13 +378,17 @@ def _rehearse(pupil: Distiller, batch: Batch) -> None:
             ) from error
 
 
-def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
-    """Misspelt parts are refused before any data is read."""
+def _check_paths(recipe: Recipe) -> None:
+    """Teachers without a path would teach nothing."""
     if recipe.teachers and not recipe.paths:
         raise RecipeError(
             "paths: expected at least one path for the teachers, found none. Name some, such as "
             "--set 'paths=[logits, pooled]', or train without a teacher: tutelage train."
         )
+
+
+def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
+    """Misspelt parts are refused before any data is read."""
     data_options(recipe.data, task_class(recipe, allow_import))
     catalogue.part("schemes", recipe.scheme.use, allow_import=allow_import, where="scheme")
     build_weighting(recipe.weighting, allow_import)
