@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,8 @@ class Distiller(nn.Module):
         self.spec = dataclasses.replace(self.spec, heads=heads, shapes={} if example is None else self._probe(example))
         for name, path in paths.items():
             path.bind(name, teachers, self.spec)
+        learners = {name: path.learners() for name, path in paths.items()}
+        self._learned = frozenset(Row(name, teacher).name for name in learners for teacher in learners[name])
         self.weighting.bind(self.rows, self.spec)
 
     def attend(self, batch: Batch) -> Outputs:
@@ -133,14 +135,17 @@ class Distiller(nn.Module):
             peers: What every pupil said, by name; the student's own under `me`.
             me: This student's name among them.
         """
-        ledger, lesson = self._ledger(batch, peers, me)
+        apart = {row: size for row, size in self.weighting.kept_off().items() if row in self._learned}
+        ledger, lesson = self._ledger(batch, peers, me, apart)
         weights = self.weighting(ledger, lesson)
         # A row that is switched off must not reach the student even where its loss is not finite.
         worth = torch.where(weights == 0, 0.0, weights * ledger.losses)
-        loss = worth.sum(dim=0).mean() + self.weighting.penalty()
+        loss = worth.sum(dim=0).mean() + self.weighting.penalty() + _relative(ledger, apart)
         return Step(loss, ledger, weights.detach(), lesson)
 
-    def _ledger(self, batch: Batch, peers: Mapping[str, Outputs], me: str = STUDENT) -> tuple[Ledger, Lesson]:
+    def _ledger(
+        self, batch: Batch, peers: Mapping[str, Outputs], me: str = STUDENT, apart: Collection[str] = ()
+    ) -> tuple[Ledger, Lesson]:
         """What everybody says, and what each path and teacher thinks of it."""
         student = peers[me]
         teachers = {name: teacher(batch, peers) for name, teacher in self.teachers.items()}
@@ -148,7 +153,7 @@ class Distiller(nn.Module):
         losses, adapted = [base[name] for name in self.task.base_rows], {}
         elements = self.weighting.elements(Lesson(batch, student, teachers, {}))
         for name, path in self.paths.items():
-            for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads, elements).items():
+            for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads, elements, apart).items():
                 losses.append(loss)
                 adapted[Row(name, teacher).name] = seen
         losses = [loss.float() for loss in losses]
@@ -246,6 +251,17 @@ def _named(kind: str, parts: Mapping[str, nn.Module]) -> nn.ModuleDict:
                 f"found {error.args[0]}. Give it another name."
             ) from error
     return named
+
+
+def _relative(ledger: Ledger, sizes: Mapping[str, float]) -> Tensor | float:
+    """Losses of rows kept off the student, over their size then or now, if larger: their own layers learn from them."""
+    total: Tensor | float = 0.0
+    for k, row in enumerate(ledger.rows):
+        if row.name in sizes:
+            loss = ledger.row(k).mean()
+            size = loss.detach().abs().clamp(min=max(sizes[row.name], 1e-12))
+            total = total + torch.where(size.isfinite(), loss / size, 0.0)
+    return total
 
 
 @contextlib.contextmanager

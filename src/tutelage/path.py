@@ -4,7 +4,7 @@ import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -109,6 +109,7 @@ class Path(nn.Module):
         batch: Batch,
         heads: Mapping[str, nn.Module],
         elements: Mapping[str, Tensor],
+        apart: Collection[str] = (),
     ) -> dict[str, tuple[Tensor, Said]]:
         """What each teacher thinks of the student here.
 
@@ -118,6 +119,7 @@ class Path(nn.Module):
             batch: About what.
             heads: The teachers' classifiers.
             elements: Row name -> weights of the positions, beside the batch's own (see `Weighting.elements`).
+            apart: Names of rows that learn without the student: no gradient of theirs reaches it.
 
         Returns:
             Teacher name -> (loss ``[B]``, the student's tap, or taps, after the connector).
@@ -125,7 +127,10 @@ class Path(nn.Module):
         Raises:
             ValueError: The loss did not give one value per sample.
         """
-        adapted = [connector(said_at(self.student_tap, student)) for connector in self.connectors]
+        adapted = [
+            connector(said_at(self.student_tap, student, detach=Row(self.name, teacher).name in apart))
+            for teacher, connector in zip(self.hears, self.connectors, strict=True)
+        ]
         said = [said_at(self.teacher_tap(teacher), teachers[teacher], detach=True) for teacher in self.hears]
         placed = [elements.get(Row(self.name, teacher).name) for teacher in self.hears]
         extras = [self._extras(batch, heads.get(name), own) for name, own in zip(self.hears, placed, strict=True)]
@@ -145,6 +150,11 @@ class Path(nn.Module):
                     f"[{len(batch)}]; found {list(value.shape)}."
                 )
         return dict(zip(self.hears, zip(values, adapted, strict=True), strict=True))
+
+    def learners(self) -> tuple[str, ...]:
+        """Teachers that are heard through layers of the path's own, in connector or loss."""
+        own = zip(self.hears, self.connectors, self._functions, strict=True)
+        return tuple(name for name, between, loss in own if _has_parameters(between) or _has_parameters(loss))
 
     def commit(self) -> None:
         """Let losses that remember change their memory; once after every step."""
@@ -187,6 +197,10 @@ class Path(nn.Module):
                 f"and teacher {teacher!r} {len(tap_names(theirs))}. Name as many, or leave the connector out."
             )
         return _EachTap(connector, len(ours))
+
+
+def _has_parameters(part: Callable[..., Any]) -> bool:
+    return isinstance(part, nn.Module) and any(p.requires_grad for p in part.parameters())
 
 
 class _EachTap(nn.ModuleList):

@@ -81,6 +81,13 @@ class Weighting(nn.Module):
         """
         return {}
 
+    def kept_off(self) -> Mapping[str, float]:
+        """Rows that must not reach the student now, each with the size of its loss when that began.
+
+        Layers of their own (connectors, heads) go on learning from them.
+        """
+        return {}
+
     def taps(self) -> tuple[str, ...]:
         """Taps of the student that the rule reads, beside those of the paths."""
         return ()

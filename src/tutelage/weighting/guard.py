@@ -10,7 +10,7 @@ from torch import Tensor
 from tutelage.errors import InputError, RecipeError
 from tutelage.ledger import Ledger, Lesson, Row, Spec, Tap
 
-from .base import Weighting
+from .base import Weighting, row_means
 from .gramian import row_gradients
 
 
@@ -23,9 +23,12 @@ class Guard(Weighting):
     learned by heart; below 0, it raises it. Each look costs one forward and one backward of the held-out batch,
     however many rows there are, since a row's own gradient ends where it reads.
 
-    Of the last looks (about `memory` of them) mean and standard error are kept. An open row is shut when its mean lies
-    more than `doubt` standard errors below 0, a shut one is opened when it lies as far above. What
+    What counts is the mean of the last `memory` looks and its standard error. An open row is shut when its mean lies
+    more than `doubt` standard errors below ``-margin``, a shut one is opened when it lies as far above 0. What
     changed is told in `news`.
+
+    A connector or head that has learned nothing yet points anywhere, often against the task. Where such a row is shut,
+    its own layers go on learning from it, without the student, so that it can come to help.
 
     What this does not see stays open: a row that reads a copy made for reading (``":pooled"``, ``":map"``), and a row
     that says nothing of use but nothing against the task either, whose alignment is about 0. That such a row is not
@@ -33,8 +36,9 @@ class Guard(Weighting):
 
     Args:
         every: Steps between looks, at least 1. Before that, looks follow steps 1, 2, 4, 8 …
-        memory: How many looks the mean goes back, at least 2.
+        memory: How many looks count, at least 3: with fewer nothing is decided.
         doubt: Standard errors, 0 or more.
+        margin: How far below 0 an alignment counts as harm, 0 or more: what pulls less moves the student nowhere.
 
     Raises:
         InputError: A number is out of its range.
@@ -58,26 +62,27 @@ class Guard(Weighting):
     kind: ClassVar[Literal["scale", "gate"]] = "gate"
     needs_labels: ClassVar[bool] = True
 
-    mean: Tensor
-    square: Tensor
-    count: Tensor
+    looks: Tensor
+    size: Tensor
     shut: Tensor
 
-    def __init__(self, *, every: int = 25, memory: int = 10, doubt: float = 2.0) -> None:
+    def __init__(self, *, every: int = 25, memory: int = 10, doubt: float = 2.0, margin: float = 0.005) -> None:
         super().__init__()
-        if every < 1 or memory < 2 or not doubt >= 0:
+        if every < 1 or memory < 3 or not doubt >= 0 or not margin >= 0:
             raise InputError(
-                f"Guard: expected every of at least 1, memory of at least 2 and doubt of 0 or more; found {every}, "
-                f"{memory} and {doubt}."
+                f"Guard: expected every of at least 1, memory of at least 3, doubt and margin of 0 or more; found "
+                f"{every}, {memory}, {doubt} and {margin}."
             )
         self.every = every
         self.memory = memory
         self.doubt = doubt
+        self.margin = margin
         self.step = 0
+        self._off: dict[str, float] | None = None
         self._news: list[str] = []
         self._reads: Mapping[str, Tap] = {}
-        for name in ("mean", "square", "count"):
-            self.register_buffer(name, torch.zeros(0))
+        self.register_buffer("looks", torch.zeros(memory, 0))
+        self.register_buffer("size", torch.zeros(0))
         self.register_buffer("shut", torch.zeros(0, dtype=torch.bool))
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
@@ -89,14 +94,23 @@ class Guard(Weighting):
                 "(data.guard above 0; in your own loop, Distiller(held_out=...)), or leave it out."
             )
         self._reads = dict(spec.reads)
-        device = self.mean.device
-        self.mean, self.square, self.count = (torch.zeros(len(rows), device=device) for _ in range(3))
+        device = self.looks.device
+        self.looks = torch.full((self.memory, len(rows)), torch.inf, device=device)  # not finite: nothing was seen
+        self.size = torch.zeros(len(rows), device=device)
         self.shut = torch.zeros(len(rows), dtype=torch.bool, device=device)
         self.step = 0
+        self._off = None
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """0 for rows that are shut, 1 for all others, ``[K, 1]``."""
         return (~self.shut).to(ledger.losses.dtype)[:, None]
+
+    def kept_off(self) -> dict[str, float]:
+        """The rows that are shut, with the size of their loss when they were."""
+        if self._off is None:  # asked for at every step, and the device is not to be waited for
+            known = zip(self.rows, self.shut.tolist(), self.size.tolist(), strict=True)
+            self._off = {row.name: size for row, shut, size in known if shut}
+        return self._off
 
     def after_step(self, probe: object = None) -> None:
         """Count the step."""
@@ -109,26 +123,30 @@ class Guard(Weighting):
 
     def hears(self, ledger: Ledger, lesson: Lesson) -> None:
         """Take note of each row's alignment, and decide."""
-        alignment = self.alignment(ledger, lesson)
-        known = alignment.isfinite()
-        alignment = alignment.nan_to_num(nan=0.0)
-        self.count += known
-        share = torch.where(known, 1 / self.count.clamp(min=1, max=self.memory), 0.0)
-        self.mean.lerp_(alignment, share)
-        self.square.lerp_(alignment**2, share)
-        seen = self.count.clamp(max=self.memory)
-        error = ((self.square - self.mean**2).clamp(min=0) / (seen - 1).clamp(min=1)).sqrt()
-        enough = self.count >= 3
-        harms = enough & (self.mean + self.doubt * error < 0)
-        helps = enough & (self.mean - self.doubt * error > 0)
+        alignment = self.alignment(ledger, lesson).nan_to_num(nan=torch.inf)
+        self.looks = torch.cat([self.looks[1:], alignment[None].to(self.looks)])
+        mean, error, seen = self._summary()
+        harms = (seen >= 3) & (mean + self.doubt * error < -self.margin)
+        helps = (seen >= 3) & (mean - self.doubt * error > 0)
         shut = (self.shut | harms) & ~helps
         for k in (shut != self.shut).nonzero().flatten().tolist():
             verb = "shut" if shut[k] else "opened again"
             self._news.append(
                 f"{self.rows[k].name} {verb} at step {self.step}: alignment with the task on held-out samples "
-                f"{float(self.mean[k]):+.3f} ± {float(error[k]):.3f}"
+                f"{float(mean[k]):+.3f} ± {float(error[k]):.3f}"
             )
+        sizes, _ = row_means(ledger, shared=True)
+        self.size = torch.where(shut & ~self.shut, sizes.abs().to(self.size), self.size)
         self.shut.copy_(shut)
+        self._off = None
+
+    def _summary(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, its standard error and number of what was seen of each row, ``[K]``."""
+        known = self.looks.isfinite()
+        seen = known.sum(dim=0)
+        mean = torch.where(known, self.looks, 0.0).sum(dim=0) / seen.clamp(min=1)
+        square = torch.where(known, self.looks - mean, 0.0).square().sum(dim=0)
+        return mean, (square / (seen * (seen - 1)).clamp(min=1)).sqrt(), seen
 
     def alignment(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """Cosine of each row's gradient and the task's where the row reads, ``[K]``; NaN for those without one."""
@@ -171,3 +189,4 @@ class Guard(Weighting):
     def set_extra_state(self, state: Tensor) -> None:
         """Go on from a number of steps."""
         self.step = int(state)
+        self._off = None

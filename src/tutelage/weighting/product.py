@@ -71,6 +71,10 @@ class Product(Weighting):
                 found[row] = weight * found[row] if row in found else weight
         return found
 
+    def kept_off(self) -> dict[str, float]:
+        """The rows that any part keeps off the student."""
+        return {row: size for part in self.parts for row, size in part.kept_off().items()}
+
     def taps(self) -> tuple[str, ...]:
         """The taps of every part."""
         return tuple(tap for part in self.parts for tap in part.taps())
