@@ -135,12 +135,13 @@ class Distiller(nn.Module):
             peers: What every pupil said, by name; the student's own under `me`.
             me: This student's name among them.
         """
-        apart = {row: size for row, size in self.weighting.kept_off().items() if row in self._learned}
+        apart = self.weighting.kept_off()
         ledger, lesson = self._ledger(batch, peers, me, apart)
         weights = self.weighting(ledger, lesson)
         # A row that is switched off must not reach the student even where its loss is not finite.
         worth = torch.where(weights == 0, 0.0, weights * ledger.losses)
-        loss = worth.sum(dim=0).mean() + self.weighting.penalty() + _relative(ledger, apart)
+        loss = worth.sum(dim=0).mean() + self.weighting.penalty()
+        loss = loss + _relative(ledger, {row: size for row, size in apart.items() if row in self._learned})
         return Step(loss, ledger, weights.detach(), lesson)
 
     def _ledger(

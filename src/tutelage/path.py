@@ -119,7 +119,7 @@ class Path(nn.Module):
             batch: About what.
             heads: The teachers' classifiers.
             elements: Row name -> weights of the positions, beside the batch's own (see `Weighting.elements`).
-            apart: Names of rows that learn without the student: no gradient of theirs reaches it.
+            apart: Names of rows of which no gradient reaches the student.
 
         Returns:
             Teacher name -> (loss ``[B]``, the student's tap, or taps, after the connector).
@@ -127,15 +127,16 @@ class Path(nn.Module):
         Raises:
             ValueError: The loss did not give one value per sample.
         """
+        alone = [Row(self.name, teacher).name in apart for teacher in self.hears]
         adapted = [
-            connector(said_at(self.student_tap, student, detach=Row(self.name, teacher).name in apart))
-            for teacher, connector in zip(self.hears, self.connectors, strict=True)
+            connector(said_at(self.student_tap, student, detach=own))
+            for own, connector in zip(alone, self.connectors, strict=True)
         ]
         said = [said_at(self.teacher_tap(teacher), teachers[teacher], detach=True) for teacher in self.hears]
         placed = [elements.get(Row(self.name, teacher).name) for teacher in self.hears]
         extras = [self._extras(batch, heads.get(name), own) for name, own in zip(self.hears, placed, strict=True)]
         split = {own is not None for own in placed}
-        if _alike(said) and self._one_call() and len(split) == 1:
+        if _alike(said) and self._one_call() and len(split) == len(set(alone)) == 1:
             ask = functools.partial(self._functions[0], adapted[0])
             values = _together(ask, torch.stack(said), extras, split=split == {True})
         else:

@@ -254,8 +254,28 @@ def test_what_a_shut_row_learns_of_its_own_goes_on_without_the_student():
     assert any(not torch.equal(a, b) for a, b in zip(heard, alone, strict=True))
 
 
-def test_a_shut_row_without_layers_of_its_own_is_silent():
-    whole = distiller(weighting=Product(Fixed(), [Guard(every=1)]), held_out=held_out)
-    whole.weighting.gates[0].shut[1] = True
+def test_a_shut_row_without_layers_of_its_own_is_silent_even_where_it_is_not_finite():
+    def broken(student, teacher):
+        return ((student - student).sqrt() + student / 0).sum(dim=1)
+
+    guards = Product(Fixed(), [Guard(every=1)])
+    whole = distiller(weighting=guards, held_out=held_out, paths={"logits": Path(kl), "broken": Path(broken)})
+    guard = whole.weighting.gates[0]
+    guard.load_state_dict(guard.state_dict() | {"shut": torch.tensor([False, True, True])})
     step = whole(held_out(7))
+    step.loss.backward()
     torch.testing.assert_close(step.loss, step.ledger.row(0).mean())
+    assert not step.ledger.row(2).isfinite().any()
+    assert all(p.grad.isfinite().all() for p in whole.student.parameters())
+
+
+def test_teachers_of_one_path_are_shut_one_by_one():
+    teachers = {"big": Frozen(net()), "bad": Frozen(net())}
+    whole = distiller(weighting=Product(Fixed(), [Guard(every=1)]), held_out=held_out, teachers=teachers)
+    guard = whole.weighting.gates[0]
+    open_ = whole(held_out(7)).ledger
+    guard.load_state_dict(guard.state_dict() | {"shut": torch.tensor([False, False, True])})
+    step = whole(held_out(7))
+    torch.testing.assert_close(step.ledger.losses, open_.losses)
+    assert [step.ledger.row(k).requires_grad for k in range(3)] == [True, True, False]
+    assert step.weights.mean(dim=1).tolist() == [1.0, 1.0, 0.0]
