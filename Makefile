@@ -39,9 +39,17 @@ docs: $(VENV)/.ready           ## the documentation, served while you write
 bench: $(VENV)/.ready          ## what teachers cost, as ratios within one run
 	$(BIN)/python benchmarks/throughput.py
 
+# Pictures for the second table, of ten losses; null for all 50,000, a day of one core.
+PICTURES ?= 10000
+TEN := kl,dkd,dist,srrl,mse,similarity,rkd_distance,crd,attention,reviewkd
+
 bench-losses: $(VENV)/.ready   ## every loss alone against plain training: hours; resumes
 	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/losses --maps --set 'paths=[logits,srrl,similarity,ofd,fsp]'
 	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/losses --skip-refused
+	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/ten-$(PICTURES) --maps --limit 60 \
+	  --set data.limit=$(PICTURES) --set 'paths=[logits,srrl,similarity,fsp]'
+	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/ten-$(PICTURES) --methods $(TEN) \
+	  --set data.limit=$(PICTURES) --set train.cache=caches/ten-$(PICTURES)
 
 build: $(VENV)/.ready          ## wheel and sdist
 	$(BIN)/python -m pip install --quiet build
