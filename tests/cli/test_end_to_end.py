@@ -225,6 +225,19 @@ def test_the_exported_onnx_agrees_with_the_student(whole, tutelage):
     assert (whole / "export" / "parity.json").exists()
 
 
+def test_the_exported_int8_file_is_held_to_the_score_of_the_student(whole, tutelage):
+    code, printed, message = tutelage("export", whole, "--format", "int8", "--most-lost", "0.05", "--json")
+    assert code == 0, message
+    parity = json.loads(printed)
+    told = json.loads((whole / "result.json").read_text())
+    assert parity["scores"]["model"] == pytest.approx(told["student"]["validation"], abs=0.02)  # there in bf16
+    assert parity["scores"]["file"] >= parity["scores"]["model"] - 0.05
+    assert (whole / "export" / "model_int8.onnx").stat().st_size < (whole / "export" / "model.onnx").stat().st_size
+    code, _, message = tutelage("export", whole, "--format", "int8", "--most-lost", "-1")
+    assert code == 2
+    assert "--most-lost: expected 0 or more" in message
+
+
 def test_evaluate_gives_the_test_score_of_the_result(whole, tutelage):
     code, printed, message = tutelage("evaluate", whole, "--data", "digits", "--json")
     assert code == 0, message
@@ -364,6 +377,9 @@ def test_a_run_on_data_from_python_is_exported_on_noise_and_says_so(tutelage, tm
     assert code == 0, message
     assert "noise" in message
     assert (tmp_path / "own" / "export" / "model.pt2").exists()
+    code, _, message = tutelage("export", tmp_path / "own", "--format", "int8")
+    assert code == 2
+    assert "int8 takes its ranges from the run's training pictures" in message
 
 
 def test_without_a_label_teachers_teach_and_the_verdict_is_left_out(teacher, tutelage, tmp_path):

@@ -100,14 +100,14 @@ def test_evaluate_knows_the_task_of_the_run_and_gives_its_score(run, world, tute
     assert found["samples"] == 12
 
 
-@pytest.mark.parametrize("format", ["onnx", "pt2"])
+@pytest.mark.parametrize("format", ["onnx", "int8", "pt2"])
 def test_the_exported_file_agrees_pixel_by_pixel(run, tutelage, format):
-    if format == "onnx":
+    if format != "pt2":
         pytest.importorskip("onnxruntime")
-    code, out, _ = tutelage("export", run, "--format", format, "--json")
+    code, out, _ = tutelage("export", run, "--format", format, "--most-lost", "0.05", "--json")
     assert code == 0
     parity = json.loads(out)
-    assert parity["agreement"] > 0.999
+    assert parity["agreement"] > (0.95 if format == "int8" else 0.999)
     assert parity["samples"] == 12
 
 

@@ -381,15 +381,18 @@ def evaluate(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="A run folder.")],
-    format: Annotated[str, typer.Option("--format", help="onnx or pt2.")] = "onnx",
+    format: Annotated[str, typer.Option("--format", help="onnx, int8 or pt2.")] = "onnx",
     model: Annotated[str, typer.Option("--model", help="student or baseline.")] = "student",
+    most_lost: Annotated[
+        float, typer.Option("--most-lost", help="By how much the metric of an int8 file may be worse, in its own unit.")
+    ] = 0.01,
     allow_import: AllowImport = None,
     json: Json = False,
 ) -> None:
     """Write a run's student in another format, with a parity check."""
     from .export import export as command
 
-    parity = command(run, format=format, model=model, allow_import=allow_import or ())
+    parity = command(run, format=format, model=model, most_lost=most_lost, allow_import=allow_import or ())
     if json:
         _print(parity)
 

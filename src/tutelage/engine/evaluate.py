@@ -50,7 +50,7 @@ def answer(model: nn.Module, task: Task, batches: Iterable[Any], *, device: torc
     """
     training = model.training
     model.eval().to(device)
-    found = _collect(
+    found = collect(
         lambda batch: task.call(model, dataclasses.replace(batch, inputs=batch.inputs.to(device))), task, batches
     )
     model.train(training)
@@ -59,11 +59,12 @@ def answer(model: nn.Module, task: Task, batches: Iterable[Any], *, device: torc
 
 def read_answers(record: Record, task: Task, batches: Iterable[Any]) -> Answers:
     """The same of a model whose answers are on disk: nothing runs."""
-    return _collect(lambda batch: record.rows(batch.index, batch.view)[""], task, batches)
+    return collect(lambda batch: record.rows(batch.index, batch.view)[""], task, batches)
 
 
 @torch.no_grad()
-def _collect(ask: Callable[[Batch], Tensor], task: Task, batches: Iterable[Any]) -> Answers:
+def collect(ask: Callable[[Batch], Tensor], task: Task, batches: Iterable[Any]) -> Answers:
+    """What is said of the labelled samples of a loader, by whatever answers a batch."""
     kept: dict[str, list[Tensor]] = {}
     indices, began, metrics = [], time.perf_counter(), task.metrics()
     for raw in batches:

@@ -56,7 +56,7 @@ def to_onnx(
     """
     try:
         import onnx  # noqa: F401  (what torch.onnx needs, asked for here to name the extra)
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtra(f"to_onnx needs {error.name}: pip install 'tutelage[export]'") from error
@@ -65,14 +65,6 @@ def to_onnx(
     if (size := sum(tensor.nbytes for tensor in standalone.state_dict().values())) > LARGEST:
         raise ModelError(f"an ONNX file holds at most 2 GB, found {size / 2**30:.1f} GB of weights. Export to pt2.")
     program = _translated(standalone.trace(pictures, any_size=any_size), classes, any_size)
-
-    def opened(path: pathlib.Path) -> Runtime:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda batch: torch.from_numpy(session.run(["logits"], {"image": batch.numpy()})[0])
-
     return deliver(
         folder,
         "model.onnx",
@@ -84,6 +76,17 @@ def to_onnx(
         agree=agree,
         any_size=any_size,
     )
+
+
+def opened(path: pathlib.Path) -> Runtime:
+    """A file of `to_onnx`, run by ONNX Runtime on the CPU with as many threads as torch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda batch: torch.from_numpy(session.run(["logits"], {"image": batch.numpy()})[0])
 
 
 def _translated(traced: ExportedProgram, classes: Sequence[str], any_size: bool) -> torch.onnx.ONNXProgram:

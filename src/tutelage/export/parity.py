@@ -4,8 +4,8 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Parity:
         largest_logit: Largest absolute logit of the model.
         agreement: Share of equal arg-max over dimension 1 (or what the task counts as equal), in [0, 1].
         tolerance: What `max_difference` may be, as a share of `largest_logit` or of 1, whichever is more.
+        scores: What model and file reach on pictures with a truth, where that was looked at.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Parity:
     largest_logit: float
     agreement: float
     tolerance: float
+    scores: Mapping[str, float] | None = None
 
     @property
     def holds(self) -> bool:
@@ -100,6 +102,7 @@ def deliver(
     tolerance: float,
     agree: Agree | None = None,
     any_size: bool = False,
+    scored: Callable[[Runtime], Mapping[str, float]] | None = None,
 ) -> Parity:
     """Write a file, check it, and only then let it appear, with its line in ``parity.json``.
 
@@ -113,6 +116,7 @@ def deliver(
         tolerance: See `Parity`.
         agree: See `Parity`.
         any_size: Whether it must also take pictures of another size: a part of the first.
+        scored: What is found out about a file that agrees; it may refuse it, too.
 
     Returns:
         The parity, which holds.
@@ -139,6 +143,8 @@ def deliver(
                     f"{parity.largest_logit:.3g}), found a difference of {parity.max_difference:.3g} on "
                     f"{parity.samples} pictures; equal arg-max: {parity.agreement:.1%}. Nothing was written."
                 )
+            if scored is not None:
+                parity = replace(parity, scores=scored(runtime))
             lines = {**_stored(folder / "parity.json"), file: asdict(parity)}
             (fresh / "parity.json").write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
             for name in (file, "parity.json"):
