@@ -120,6 +120,14 @@ class Own(Dataset):
         return picture, target
 
 
+def test_an_int8_file_is_scored_by_its_boxes(run, tutelage):
+    pytest.importorskip("onnxruntime")
+    code, out, said = tutelage("export", run, "--format", "int8", "--most-lost", "1", "--json")
+    assert code == 0, said
+    assert json.loads(out)["scores"].keys() == {"model", "file"}
+    assert json.loads(out)["agreement"] > 0.9
+
+
 def test_a_data_set_of_ones_own_is_trained_on(tmp_path):
     import tutelage as tu
 

@@ -5,6 +5,7 @@ import logging
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,11 @@ from .onnx import opened, to_onnx
 from .parity import Agree, Parity, Runtime, deliver
 from .standalone import Finish, Standalone, checked_pictures
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "GlobalAveragePool")
-"""What is computed in 8 bits: layers, and what lies between them. All else stays float32."""
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "GlobalAveragePool")
+"""What is computed in 8 bits. Sums stay float32: those that make boxes of a detector's answers bear no rounding."""
+
+BOUNDS = ("Relu", "Clip")
+"""Where they follow a layer, its range is taken behind them: before, it is many times as wide."""
 
 AT_ONCE = 16
 """Pictures in a batch from which ranges are taken."""
@@ -67,6 +71,7 @@ def to_int8(
         RunError: The folder cannot be written.
     """
     try:
+        import onnx
         from onnxruntime.quantization import quant_pre_process, quantize_static
     except ImportError as error:
         raise MissingExtra(f"to_int8 needs {error.name}: pip install 'tutelage[export]'") from error
@@ -93,7 +98,8 @@ def to_int8(
                 place / "folded.onnx",
                 path,
                 _Batches(seen),
-                op_types_to_quantize=list(LAYERS),
+                op_types_to_quantize=[*LAYERS, *BOUNDS],
+                nodes_to_exclude=_elsewhere(onnx.load(place / "folded.onnx").graph),
                 per_channel=True,
             )
 
@@ -121,6 +127,13 @@ def to_int8(
         any_size=any_size,
         scored=None if score is None else scored,
     )
+
+
+def _elsewhere(graph: Any) -> list[str]:
+    """Names of the nodes in `BOUNDS` that follow no layer."""
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    bounds = [node for node in graph.node if node.op_type in BOUNDS]
+    return [node.name for node in bounds if makers.get(node.input[0]) not in LAYERS]
 
 
 class _Batches:
