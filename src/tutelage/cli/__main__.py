@@ -463,7 +463,7 @@ def doctor(json: Json = False) -> None:
     if json:
         _print(found)
         return
-    for name, value in {**found["versions"], **found["hardware"], "bf16": found["bf16"]}.items():
+    for name, value in {**found["versions"], **found["hardware"]}.items():
         shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
         typer.echo(f"{name:<13} {shown}")
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from tutelage.engine.hardware import computes_bf16
-
 from .runfolder import hardware, versions
 
 
@@ -12,6 +10,6 @@ def doctor() -> dict[str, Any]:
 
     Example:
         >>> sorted(doctor())
-        ['bf16', 'hardware', 'versions']
+        ['hardware', 'versions']
     """
-    return {"versions": versions(), "hardware": hardware(), "bf16": computes_bf16()}
+    return {"versions": versions(), "hardware": hardware()}

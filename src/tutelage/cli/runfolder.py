@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import tutelage
+from tutelage.engine.hardware import computes_bf16
 from tutelage.engine.results import share, write_json, write_text
 from tutelage.errors import InputError, RunError
 from tutelage.models import save
@@ -159,7 +160,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, its cores, memory, accelerators, threads."""
+    """The processor, its cores, memory, accelerators, threads, and whether ``precision=auto`` is bf16 here."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     return {
         "machine": platform.machine(),
@@ -169,6 +170,7 @@ def hardware() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gb": None if memory is None else round(memory / 2**30, 1),
         "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "bf16": computes_bf16(),
     }
 
 
