@@ -39,7 +39,7 @@ docs: $(VENV)/.ready           ## the documentation, served while you write
 bench: $(VENV)/.ready          ## what teachers cost, as ratios within one run
 	$(BIN)/python benchmarks/throughput.py
 
-# Pictures for the second table, of ten losses; null for all 50,000, a day of one core.
+# Pictures for the second table, of ten losses; null for all 50,000.
 PICTURES ?= 10000
 TEN := kl,dkd,dist,srrl,mse,similarity,rkd_distance,crd,attention,reviewkd
 

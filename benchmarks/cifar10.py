@@ -20,6 +20,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from tables import interval
+
 from tutelage.cli.runfolder import hardware, versions
 
 SHARED = pathlib.Path(os.environ.get("TUTELAGE_SHARED", "../shared"))
@@ -129,14 +131,10 @@ def told(line: dict) -> tuple:
 
 def paired(one: dict[int, float], other: dict[int, float]) -> str:
     """Mean difference over the seeds that both have, with its t-interval."""
-    from scipy.stats import t
-
     gains = [one[seed] - other[seed] for seed in one if seed in other]
     if one is other or len(gains) < 2:
         return ""
-    half = float(t.ppf(0.975, len(gains) - 1)) * statistics.stdev(gains) / math.sqrt(len(gains))
-    mean = statistics.mean(gains)
-    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+    return interval(gains)
 
 
 def main() -> None:

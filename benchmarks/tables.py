@@ -65,10 +65,8 @@ def main() -> None:
     found = read(given.folder)
     best = sorted(found, key=lambda name: -statistics.mean(run["test"] for run in found[name].values()))
     reference = found[given.against]
-    print(
-        "| method | seeds | test | minus "
-        + f"`{given.against}` | weight | seconds an epoch |\n|---|---|---|---|---|---|"
-    )
+    print(f"| method | seeds | test | minus `{given.against}` | weight | seconds an epoch |")
+    print("|---|---|---|---|---|---|")
     for name in given.methods or best:
         print(row(name, found[name], reference))
     if given.pool:

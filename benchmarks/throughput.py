@@ -176,6 +176,7 @@ def rounds(things: dict[str, Thing], given: argparse.Namespace) -> dict[str, lis
         pace = other, given.threads, given.steps, given.clock
         processes.append(context.Process(target=child, args=(*pace, run, arguments)))
         processes[-1].start()
+        other.close()  # so that a process that dies is an EOFError here, and nobody waits for it
     seconds: dict[str, list[float]] = {name: [] for name in things}
     names = list(things)
     for number in range(-2 * given.turns, given.blocks * given.turns):  # two rounds to warm up
@@ -564,11 +565,10 @@ def dense() -> dict[str, dict[str, Any]]:
     pictures = argparse.Namespace(data=SHARED / "data" / "super_resolution", side=24, batch=16)
     enlarging = super_resolution.recipe(pictures, 2, super_resolution.NARROW, 1000, 0)
     read = {name: schema.read(pathlib.Path(f"benchmarks/{name}.yaml")) for name in ("segmentation", "detection")}
-    kept, live = ({**read["segmentation"]["train"], "cache": place} for place in ("caches/camvid", "live"))
+    live = {**read["segmentation"]["train"], "cache": "live"}
     big = {name: {"big": raw["teachers"]["big"]} for name, raw in read.items()}
     pixels = {**read["segmentation"], "teachers": big["segmentation"], "paths": ["logits", "cwd"]}
     found = {
-        "segmentation, KL and CWD, answers kept": {**pixels, "train": kept},
         "segmentation, KL and CWD, teacher live": {**pixels, "train": live},
         "detection, classes and boxes of anchors, teacher live": {**read["detection"], "paths": ["logits"]},
         "super-resolution, FAKD, teacher live": {

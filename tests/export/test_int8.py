@@ -70,3 +70,27 @@ def test_a_missing_package_is_an_install_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
     with pytest.raises(MissingExtra, match=r"pip install 'tutelage\[export\]'"):
         to_int8(small(), tmp_path, **GIVEN)
+
+
+class Bounded(nn.Module):
+    """A layer with a clip behind it, and a clip of sums at the end, as of boxes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+        self.layer.weight.data *= 50
+
+    def forward(self, image):
+        return (100 * self.last(nn.functional.relu6(self.layer(image))).mean(dim=(2, 3))).clamp(-7, 200)
+
+
+def test_ranges_are_taken_behind_the_clip_of_a_layer_and_other_clips_stay_float(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    to_int8(Bounded().eval(), tmp_path, **GIVEN)
+    graph = onnx.load(tmp_path / "model_int8.onnx").graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    assert [makers[node.input[0]] for node in graph.node if node.op_type == "Clip"] == ["Mul"]
+    assert makers["logits"] == "Clip"
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    behind = [node for node in graph.node if node.op_type == "QuantizeLinear" and makers.get(node.input[0]) == "Conv"]
+    assert values[behind[0].input[1]] <= 6 / 255 + 1e-6

@@ -3,7 +3,7 @@
 import json
 import pathlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from tutelage.errors import DataError
@@ -142,6 +142,21 @@ def _refuse_twice(file: pathlib.Path, what: str, numbers: list[Any]) -> None:
         )
 
 
+def refuse_stranger(
+    file: pathlib.Path, item: Mapping[str, Any], pictures: Container[Any], categories: Container[int]
+) -> None:
+    """Refuse an annotation of a picture or category that its file does not have.
+
+    Raises:
+        DataError: It is one.
+    """
+    if item["image_id"] not in pictures or item["category_id"] not in categories:
+        raise DataError(
+            f"{file}: annotation {item.get('id')} expected an image and a category of this file, found image "
+            f"{item['image_id']} and category {item['category_id']}. Mend or remove it."
+        )
+
+
 def _part(
     root: pathlib.Path, part: str, file: pathlib.Path, content: Mapping[str, Any], categories: Mapping[int, str]
 ) -> tuple[Annotated, int]:
@@ -157,11 +172,7 @@ def _part(
             if item.get("iscrowd"):
                 crowds += 1
                 continue
-            if item["image_id"] not in numbers or item["category_id"] not in categories:
-                raise DataError(
-                    f"{file}: annotation {item.get('id')} expected an image and a category of this file, found image "
-                    f"{item['image_id']} and category {item['category_id']}. Mend or remove it."
-                )
+            refuse_stranger(file, item, numbers, categories)
             left, top, width, height = map(float, item["bbox"])
             box = (left, top, left + width, top + height, categories[item["category_id"]])
             found.boxes[numbers[item["image_id"]]].append(box)

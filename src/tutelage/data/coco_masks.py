@@ -12,7 +12,7 @@ from torch import Tensor
 from tutelage.errors import DataError, MissingExtra
 
 from .augment_masks import IGNORED
-from .coco import categories_of, contents, pictures_of
+from .coco import categories_of, contents, pictures_of, refuse_stranger
 
 BACKGROUND = "background"
 """The class of pixels that no shape covers."""
@@ -121,16 +121,11 @@ def _drawn(file: pathlib.Path, content: Mapping[str, Any], values: Mapping[int, 
         sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in content["images"]}
         found: dict[Any, list[tuple[float, int, Any]]] = {number: [] for number in sizes}
         for item in content.get("annotations", []):
-            told = f"{file}: annotation {item.get('id')}"
-            if item["image_id"] not in sizes or item["category_id"] not in values:
-                raise DataError(
-                    f"{told} expected an image and a category of this file, found image {item['image_id']} and "
-                    f"category {item['category_id']}. Mend or remove it."
-                )
+            refuse_stranger(file, item, sizes, values)
             if not (shape := item.get("segmentation")):
                 raise DataError(
-                    f"{told} expected a segmentation (polygons or runs), found none. Files of boxes alone are for "
-                    "detection: --task detection."
+                    f"{file}: annotation {item.get('id')} expected a segmentation (polygons or runs), found none. "
+                    "Files of boxes alone are for detection: --task detection."
                 )
             crowd = bool(item.get("iscrowd"))
             area = float("inf") if crowd else float(item.get("area", 0.0))

@@ -5,7 +5,6 @@ import logging
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "GlobalAveragePo
 """What is computed in 8 bits. Sums stay float32: those that make boxes of a detector's answers bear no rounding."""
 
 BOUNDS = ("Relu", "Clip")
-"""Where they follow a layer, its range is taken behind them: before, it is many times as wide."""
+"""Where they follow a layer, its range is taken behind them, where it is narrower; elsewhere they stay float32."""
 
 AT_ONCE = 16
 """Pictures in a batch from which ranges are taken."""
@@ -71,7 +70,6 @@ def to_int8(
         RunError: The folder cannot be written.
     """
     try:
-        import onnx
         from onnxruntime.quantization import quant_pre_process, quantize_static
     except ImportError as error:
         raise MissingExtra(f"to_int8 needs {error.name}: pip install 'tutelage[export]'") from error
@@ -99,7 +97,6 @@ def to_int8(
                 path,
                 _Batches(seen),
                 op_types_to_quantize=[*LAYERS, *BOUNDS],
-                nodes_to_exclude=_elsewhere(onnx.load(place / "folded.onnx").graph),
                 per_channel=True,
             )
 
@@ -127,13 +124,6 @@ def to_int8(
         any_size=any_size,
         scored=None if score is None else scored,
     )
-
-
-def _elsewhere(graph: Any) -> list[str]:
-    """Names of the nodes in `BOUNDS` that follow no layer."""
-    makers = {output: node.op_type for node in graph.node for output in node.output}
-    bounds = [node for node in graph.node if node.op_type in BOUNDS]
-    return [node.name for node in bounds if makers.get(node.input[0]) not in LAYERS]
 
 
 class _Batches:
