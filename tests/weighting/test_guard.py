@@ -1,5 +1,7 @@
 """Guard: rows that pull against the task on held-out samples are shut, and opened again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,9 @@ from tutelage.tasks import Classification
 from tutelage.weighting import Auto, Fixed, Guard, Product
 
 ROWS = (Row("base"), Row("logits", "good"), Row("logits", "bad"), Row("useless", "good"))
-SPEC = Spec(call=None, taps={}, reads={"logits": "", "useless": "deep"}, held_out=True)
+SPEC = Spec(
+    call=None, taps={}, reads={"logits": "", "useless": "deep"}, responses=frozenset({"logits"}), held_out=True
+)
 
 
 def bound(**options):
@@ -123,6 +127,23 @@ def test_it_asks_often_at_first_and_then_every_few_steps():
         gate.after_step()
         asked.append(gate.asks())
     assert asked == [1, 2, None, 4, 5, None, None, None, None, 10, None]
+
+
+def test_early_looks_count_for_answers_alone():
+    gate = Guard(every=5)
+    gate.bind(ROWS, replace(SPEC, responses=frozenset()))
+    answers = Guard(every=5)
+    answers.bind(ROWS, SPEC)
+    for step in (1, 2, 4):
+        for guard in (gate, answers):
+            guard.step = step - 1
+            look(guard, seed=step)
+    assert answers.shut.tolist() == [False, False, True, False]
+    assert not gate.shut.any()
+    for step in (5, 10, 15):
+        gate.step = step - 1
+        look(gate, seed=step)
+        assert bool(gate.shut[2]) == (step == 15)
 
 
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"memory": 2}, {"doubt": -1.0}, {"margin": -0.1}])

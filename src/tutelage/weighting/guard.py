@@ -27,15 +27,18 @@ class Guard(Weighting):
     more than `doubt` standard errors below ``-margin``, a shut one is opened when it lies as far above 0. What
     changed is told in `news`.
 
-    A connector or head that has learned nothing yet points anywhere, often against the task. Where such a row is shut,
-    its own layers go on learning from it, without the student, so that it can come to help.
+    A connector or head that has learned nothing yet points anywhere, often against the task, and for the first few steps
+    it points to the same place. So of rows that do not read the student's answers the early looks do not count: their
+    first three are `every` steps apart. Where such a row is shut, its own layers go on learning from it, without the
+    student, so that it can come to help.
 
     What this does not see stays open: a row that reads a copy made for reading (``":pooled"``, ``":map"``), and a row
     that says nothing of use but nothing against the task either, whose alignment is about 0. That such a row is not
     too large is the scale's business.
 
     Args:
-        every: Steps between looks, at least 1. Before that, looks follow steps 1, 2, 4, 8 …
+        every: Steps between looks, at least 1. Before that, looks at the rows that read the student's answers follow
+            steps 1, 2, 4, 8 …
         memory: How many looks count, at least 3: with fewer nothing is decided.
         doubt: Standard errors, 0 or more.
         margin: How far below 0 an alignment counts as harm, 0 or more: what pulls less moves the student nowhere.
@@ -81,6 +84,7 @@ class Guard(Weighting):
         self._off: dict[str, float] | None = None
         self._news: list[str] = []
         self._reads: Mapping[str, Tap] = {}
+        self._answers = torch.zeros(0, dtype=torch.bool)
         self.register_buffer("looks", torch.zeros(memory, 0))
         self.register_buffer("size", torch.zeros(0))
         self.register_buffer("shut", torch.zeros(0, dtype=torch.bool))
@@ -94,6 +98,7 @@ class Guard(Weighting):
                 "(data.guard above 0; in your own loop, Distiller(held_out=...)), or leave it out."
             )
         self._reads = dict(spec.reads)
+        self._answers = torch.tensor([row.path in spec.responses for row in rows])
         device = self.looks.device
         self.looks = torch.full((self.memory, len(rows)), torch.inf, device=device)  # not finite: nothing was seen
         self.size = torch.zeros(len(rows), device=device)
@@ -124,6 +129,8 @@ class Guard(Weighting):
     def hears(self, ledger: Ledger, lesson: Lesson) -> None:
         """Take note of each row's alignment, and decide."""
         alignment = self.alignment(ledger, lesson).nan_to_num(nan=torch.inf)
+        if self.step % self.every:  # too early for what is read through layers that have learned nothing yet
+            alignment = alignment.where(self._answers.to(alignment.device), torch.inf)
         self.looks = torch.cat([self.looks[1:], alignment[None].to(self.looks)])
         mean, error, seen = self._summary()
         harms = (seen >= 3) & (mean + self.doubt * error < -self.margin)
