@@ -165,6 +165,9 @@ def test_frames_of_a_video_are_blocks_within_their_sequence(tmp_path):
     splits = open_masks(tmp_path, class_names=NAMES, test=0.1, frames=5)
     both = torch.cat([splits.train.blocks, splits.selection.blocks, splits.test.blocks])
     assert both.bincount().tolist() == [5, 5, 2, 5, 4]
+    parts = [set(part.blocks.tolist()) for part in (splits.train, splits.selection, splits.test)]
+    assert all(parts)
+    assert sum(map(len, parts)) == 5, "frames of one block lie in two slices"
     guessed = open_masks(tmp_path, class_names=NAMES)
     assert any("look like frames of 2 videos" in note for note in guessed.notes)
     assert open_masks(tmp_path, class_names=NAMES, frames=0).train.blocks is None

@@ -50,6 +50,15 @@ def test_boxes_come_as_rows_or_as_torchvision_has_them():
     assert any("1 pictures hold no box" in note for note in found.notes)
 
 
+def test_a_few_pictures_with_boxes_are_enough_for_the_guard():
+    def guard(amount):
+        splits = open_boxes(Given(*[(PICTURE, BOX)] * amount, classes=("cat", "dog")), selection=0, test=0, guard=None)
+        return len(splits.guard), len(splits.train)
+
+    assert guard(159) == (0, 159)
+    assert guard(160) == (8, 152)
+
+
 def test_where_nothing_is_known_a_picture_has_no_label():
     found = read((PICTURE, BOX), (PICTURE, None), (PICTURE, {"boxes": [], "labels": []}))
     assert found.parts["train"].labelled.tolist() == [True, False, True]

@@ -12,6 +12,10 @@ from .slices import Slice, Splits
 from .source import Source
 
 
+FEW, FEW_TRUTHS = 32, 8
+"""Fewer samples than these tell the guard nothing: of those with a class, and of those with masks, boxes or pictures."""
+
+
 def stratified(
     labels: Tensor, amount: float, classes: Sequence[str], *, seed: int, what: str, leave: int = 1
 ) -> tuple[Tensor, Tensor]:
@@ -102,10 +106,14 @@ def cut(
         seed: Another seed cuts other slices.
         selection: Share of the training set held out for selection, if the source brings no validation split.
         guard: Share of the labelled training samples, of those that are kept, held out for the guard; None: 2%, at
-            least 128 and at most 5%, and none at all where that makes fewer than 32.
+            least 128 and at most 5%, and none at all where that makes fewer than 32, or fewer than 8 whose truth is
+            more than a class: a picture with a mask, or with boxes, tells more than one with a class.
         test: Share of everything held out as test, if the source brings no test split.
         limit: Training samples to keep, each class in proportion; a number, or a share if a float.
         labels: Training samples that keep their truth, each class in proportion; the others lose theirs.
+
+    Samples that depend on each other, such as frames of a video, are held out in whole blocks, as many as come closest to
+    the share.
 
     Returns:
         The slices, with the guess and the notes to show to people.
@@ -140,9 +148,10 @@ def _guard(train: Slice, share: float | None, seed: int) -> tuple[Slice, Slice]:
     """The guard's slice, of labelled samples, and what is left to train on."""
     known = train.labelled.nonzero().flatten()
     amount = min(max(128, len(known) // 50), len(known) // 20) if share is None else share
-    if share is None and (amount < 32 or int(torch.unique(train.labels[known], return_counts=True)[1].min()) < 2):
+    least = FEW_TRUTHS if train.mapped else FEW
+    if share is None and (amount < least or int(torch.unique(train.labels[known], return_counts=True)[1].min()) < 2):
         amount = 0
-    drawn, _ = stratified(train.labels[known], amount, _names(train), seed=seed, what="guard")
+    drawn, _ = _drawn(train.select(known), amount, seed, "guard")
     held = torch.zeros(len(train), dtype=torch.bool)
     held[known[drawn]] = True
     return train.select(held.nonzero().flatten()), train.select((~held).nonzero().flatten())
@@ -164,12 +173,24 @@ def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[di
     for name in ("test", "selection"):
         if name not in parts:
             share = shares[name] * training / len(train)
-            drawn, left = stratified(train.labels, share, _names(train), seed=seed, what=name)
+            drawn, left = _drawn(train, share, seed, name)
             parts[name], train = train.select(drawn), train.select(left)
             if len(drawn):
                 notes.append(f"no {name} split found: {len(drawn):,} samples were cut from the training set.")
         training = len(train) if name == "test" else training
     return {**parts, "train": train}, notes
+
+
+def _drawn(train: Slice, amount: float, seed: int, what: str) -> tuple[Tensor, Tensor]:
+    """Positions held out and positions left: of single samples by class, or of whole blocks where there are several."""
+    if train.blocks is None or amount <= 0 or len(train.blocks.unique()) < 2:
+        return stratified(train.labels, amount, _names(train), seed=seed, what=what)
+    names, sizes = train.blocks.unique(return_counts=True)
+    order = draws(seed, *what.encode(), names).argsort(stable=True)
+    wanted = amount * len(train) if isinstance(amount, float) else amount
+    count = int((sizes[order].cumsum(0)[:-1] - wanted).abs().argmin()) + 1
+    held = torch.isin(train.blocks, names[order[:count]])
+    return held.nonzero().flatten(), (~held).nonzero().flatten()
 
 
 def _keep(train: Slice, amount: int | float, seed: int, what: str) -> Tensor:
