@@ -14,9 +14,7 @@ from tutelage.tasks import Classification
 from tutelage.weighting import Auto, Fixed, Guard, Product
 
 ROWS = (Row("base"), Row("logits", "good"), Row("logits", "bad"), Row("useless", "good"))
-SPEC = Spec(
-    call=None, taps={}, reads={"logits": "", "useless": "deep"}, responses=frozenset({"logits"}), held_out=True
-)
+SPEC = Spec(call=None, taps={}, reads={"logits": "", "useless": "deep"}, responses=frozenset({"logits"}), held_out=True)
 
 
 def bound(**options):

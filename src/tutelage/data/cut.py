@@ -11,9 +11,8 @@ from .draws import draws
 from .slices import Slice, Splits
 from .source import Source
 
-
 FEW, FEW_TRUTHS = 32, 8
-"""Fewer samples than these tell the guard nothing: of those with a class, and of those with masks, boxes or pictures."""
+"""Fewer samples tell the guard nothing: of those with a class, and of those with masks, boxes or pictures."""
 
 
 def stratified(
@@ -112,8 +111,8 @@ def cut(
         limit: Training samples to keep, each class in proportion; a number, or a share if a float.
         labels: Training samples that keep their truth, each class in proportion; the others lose theirs.
 
-    Samples that depend on each other, such as frames of a video, are held out in whole blocks, as many as come closest to
-    the share.
+    Samples that depend on each other, such as frames of a video, are held out in whole blocks, as many as come closest
+    to the share.
 
     Returns:
         The slices, with the guess and the notes to show to people.
@@ -183,9 +182,9 @@ def _hold_out(found: Source, seed: int, shares: Mapping[str, float]) -> tuple[di
 
 def _drawn(train: Slice, amount: float, seed: int, what: str) -> tuple[Tensor, Tensor]:
     """Positions held out and positions left: of single samples by class, or of whole blocks where there are several."""
-    if train.blocks is None or amount <= 0 or len(train.blocks.unique()) < 2:
+    if train.blocks is None or amount <= 0 or len(torch.unique(train.blocks)) < 2:
         return stratified(train.labels, amount, _names(train), seed=seed, what=what)
-    names, sizes = train.blocks.unique(return_counts=True)
+    names, sizes = torch.unique(train.blocks, return_counts=True)
     order = draws(seed, *what.encode(), names).argsort(stable=True)
     wanted = amount * len(train) if isinstance(amount, float) else amount
     count = int((sizes[order].cumsum(0)[:-1] - wanted).abs().argmin()) + 1

@@ -27,10 +27,10 @@ class Guard(Weighting):
     more than `doubt` standard errors below ``-margin``, a shut one is opened when it lies as far above 0. What
     changed is told in `news`.
 
-    A connector or head that has learned nothing yet points anywhere, often against the task, and for the first few steps
-    it points to the same place. So of rows that do not read the student's answers the early looks do not count: their
-    first three are `every` steps apart. Where such a row is shut, its own layers go on learning from it, without the
-    student, so that it can come to help.
+    A connector or head that has learned nothing yet points anywhere, often against the task, and for the first few
+    steps it points to the same place. So of rows that do not read the student's answers the early looks do not count:
+    their first three are `every` steps apart. Where such a row is shut, its own layers go on learning from it, without
+    the student, so that it can come to help.
 
     What this does not see stays open: a row that reads a copy made for reading (``":pooled"``, ``":map"``), and a row
     that says nothing of use but nothing against the task either, whose alignment is about 0. That such a row is not
