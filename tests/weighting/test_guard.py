@@ -236,7 +236,7 @@ def test_an_alignment_close_to_0_is_no_harm_however_sure_it_is():
         for gate in (wary, calm):
             deep = torch.ones(4, 3, requires_grad=True)
             task = deep[:, 0]
-            rows = [task, task, deep[:, 1] - 0.001 * task, task]
+            rows = [task, task, deep[:, 1] - 0.04 * task, task]
             ledger = Ledger(ROWS, torch.stack(rows), tuple(rows))
             gate.hears(ledger, Lesson(None, {"": deep}, {}, {}))
     assert wary.shut.tolist() == [False, False, True, False]

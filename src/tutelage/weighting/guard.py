@@ -41,7 +41,7 @@ class Guard(Weighting):
             steps 1, 2, 4, 8 …
         memory: How many looks count, at least 3: with fewer nothing is decided.
         doubt: Standard errors, 0 or more.
-        margin: How far below 0 an alignment counts as harm, 0 or more: what pulls less moves the student nowhere.
+        margin: How far below 0 an alignment is no harm yet, 0 or more. Some losses that help lie slightly below it.
 
     Raises:
         InputError: A number is out of its range.
@@ -69,7 +69,7 @@ class Guard(Weighting):
     size: Tensor
     shut: Tensor
 
-    def __init__(self, *, every: int = 25, memory: int = 10, doubt: float = 2.0, margin: float = 0.005) -> None:
+    def __init__(self, *, every: int = 25, memory: int = 10, doubt: float = 2.0, margin: float = 0.05) -> None:
         super().__init__()
         if every < 1 or memory < 3 or not doubt >= 0 or not margin >= 0:
             raise InputError(
