@@ -1,10 +1,8 @@
 """Pictures with masks: one class for each pixel, in two folders side by side, or as Pascal VOC or COCO have them."""
 
 import hashlib
-import itertools
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from .augment_masks import IGNORED, AugmentMasks
 from .coco_masks import Drawn, coco_masks
 from .cut import cut
 from .encoded import Encoded, Shape, in_threads, open_encoded
+from .frames import blocks_of
 from .image_folder import SPLITS, SUFFIXES
 from .own import PARTS, picture_of, refuse_shape
 from .slices import UNLABELLED, Slice, Splits
@@ -27,9 +26,6 @@ PICTURES = ("images", "image", "imgs", "jpegimages")
 MASKS = ("masks", "mask", "labels", "annotations", "segmentationclass")
 MARKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 """Files of masks: formats that keep every value."""
-
-FRAMES = 10
-"""So many frames that follow each other in a video count as one for the verdict."""
 
 LAYOUTS = {
     "SPLIT/images, SPLIT/masks": "train/images/NAME.jpg with train/masks/NAME.png, val/ and test/ beside them",
@@ -128,7 +124,7 @@ def open_masks(
             line), else as many as there are values. Of COCO, the background and the categories.
         ignore_index: The value of pixels that belong to no class. By default 255, and, where the classes are named, a
             single value beyond them.
-        frames: Frames of a video that follow each other and count as one for the verdict, 0 for none; by default
+        frames: Frames of a video that follow each other and count as one, 0 for none; by default
             `FRAMES` where the names look like frames.
         image_size: Height and width to bring pictures and masks to, as for `open_data`.
         seed: Another seed cuts other slices.
@@ -275,7 +271,7 @@ def _open(
         raise DataError(f"expected masks with pixels of a class in {root}, found none: all are ignored.")
     labels = torch.where(known, 0, UNLABELLED)
     index = torch.cat([torch.arange(len(part)) for part in pairs.values()])
-    blocks, said = _blocks(pairs, frames)
+    blocks, said = blocks_of([[pair.name for pair in part] for part in pairs.values()], frames)
     whole = Slice(opened.pictures, labels, classes, truth=masks, index=index, blocks=blocks)
     parts, first = {}, 0
     keep = torch.tensor([number in usable for number in range(len(every))])
@@ -438,48 +434,6 @@ def _classes(
     table = torch.full((256,), IGNORED, dtype=torch.uint8)
     table[values] = torch.arange(len(names), dtype=torch.uint8)
     return names, table, notes
-
-
-def _blocks(pairs: Mapping[str, list[Pair]], frames: int | None) -> tuple[Tensor | None, list[str]]:
-    """Number of the block of each frame: `frames` that follow each other in one sequence."""
-    numbered = [[_frame(pair) for pair in part] for part in pairs.values()]
-    notes: list[str] = []
-    if frames is None:
-        if not all(_is_video(part) for part in numbered):
-            return None, []
-        frames = FRAMES
-        sequences = len({frame[0] for part in numbered for frame in part if frame is not None})
-        notes.append(
-            f"the names look like frames of {sequences} videos: for the verdict, {frames} that follow each other count "
-            "as one (data.frames=0 counts each)."
-        )
-    if frames < 2:
-        return None, notes
-    blocks, block, first = torch.empty(sum(map(len, numbered)), dtype=torch.int64), -1, 0
-    for part in numbered:
-        last, count = None, 0
-        for number in sorted(range(len(part)), key=lambda n: part[n] or ("", n)):
-            sequence = (part[number] or ("", 0))[0]
-            if sequence != last or count == frames:
-                block, count, last = block + 1, 0, sequence
-            blocks[first + number], count = block, count + 1
-        first += len(part)
-    return blocks, notes
-
-
-def _frame(pair: Pair) -> tuple[str, int] | None:
-    """The sequence of a frame and its number, from ``SEQUENCE_NUMBER``."""
-    match = re.fullmatch(r"(.*?[^0-9])(\d+)", pair.name.rpartition("/")[2])
-    return None if match is None else (match[1], int(match[2]))
-
-
-def _is_video(part: Sequence[tuple[str, int] | None]) -> bool:
-    """Whether numbers go on in equal steps of more than one: every so many frames of a video was marked."""
-    frames = sorted(frame for frame in part if frame is not None)
-    if len(frames) < len(part) or len(frames) < 8:
-        return False
-    steps = [b[1] - a[1] for a, b in itertools.pairwise(frames) if a[0] == b[0]]
-    return bool(steps) and sum(1 < step <= 100 for step in steps) >= 0.9 * len(frames) - len({f[0] for f in frames})
 
 
 def _voc(root: pathlib.Path, there: Mapping[str, pathlib.Path]) -> dict[str, list[Pair]]:
