@@ -1,4 +1,4 @@
-"""Three harmful paths, for recipes that name them with `--allow-import harmful_paths` (PYTHONPATH=benchmarks).
+"""Harmful paths, for recipes that name them with `--allow-import harmful_paths` (PYTHONPATH=benchmarks).
 
 A shallow layer that is to be a deep one needs no loss of its own: it is a path from the one tap to the other with a
 weight of 100.
@@ -19,6 +19,11 @@ def flipped_kl(student: Tensor, teacher: Tensor) -> Tensor:
 def flipped_cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """Away from the teacher's features: 1 plus the cosine, in [0, 2]."""
     return 1 + F.cosine_similarity(student.flatten(1), teacher.flatten(1), dim=1)
+
+
+def flipped_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Away from the teacher's features, however far: through layers of its own it can fall without bound."""
+    return -(student - teacher).square().flatten(1).mean(dim=1)
 
 
 def shuffled_info_nce(student: Tensor, teacher: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from tutelage.ledger import Ledger, Lesson, Row, Spec
 
 from .base import Weighting, by_path, per_row, silence
 
+RUNAWAY = 10.0
+"""How many times as large as when it was measured a loss may be before its weight falls."""
+
 
 class Calibrate(Weighting):
     """Scale each row so that, over the first steps, it is as large as the task's own loss.
@@ -22,6 +25,10 @@ class Calibrate(Weighting):
     easily minimised. Entries that are not finite and batches where a row is not positive (everything
     masked, no labels) are not measured. Without any labelled batch the task's loss is taken to be
     the logarithm of the number of classes, or 1. Several processes share their means.
+
+    A loss without a floor can run away, the faster the farther it has gone where it has layers of its own. So the
+    weight of a sample whose loss is more than ten times as large as the row's was falls in proportion: the row pulls
+    no harder.
 
     Args:
         target: Size of a row relative to the task's loss, 0 or more: one number, or path or row name ->
@@ -114,8 +121,10 @@ class Calibrate(Weighting):
         mean, count = self._joined(total / count.clamp(min=1), count)
         base = (mean * own).sum()
         base = torch.where(base > 0, base, self.fallback)
-        scale = (base / torch.where(count > 0, mean, base)).clamp(1 / self.row_limit, self.row_limit)
-        weights = torch.where(own, 1.0, scale * self.row_target)[:, None]
+        size = torch.where(count > 0, mean, base)
+        scale = (base / size).clamp(1 / self.row_limit, self.row_limit) * self.row_target
+        grown = ledger.losses.detach().abs() / (RUNAWAY * size)[:, None]
+        weights = torch.where(own[:, None], 1.0, scale[:, None] / grown.clamp(min=1))
         return silence(weights.to(ledger.losses.dtype), ledger)
 
     def _joined(self, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
