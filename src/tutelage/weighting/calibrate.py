@@ -27,8 +27,8 @@ class Calibrate(Weighting):
     the logarithm of the number of classes, or 1. Several processes share their means.
 
     A loss without a floor can run away, the faster the farther it has gone where it has layers of its own. So the
-    weight of a sample whose loss is more than ten times as large as the row's was falls in proportion: the row pulls
-    no harder.
+    weight of a sample whose loss is more than ten times as large as the row's was falls with its square, and what has
+    run far is not heard.
 
     Args:
         target: Size of a row relative to the task's loss, 0 or more: one number, or path or row name ->
@@ -124,7 +124,7 @@ class Calibrate(Weighting):
         size = torch.where(count > 0, mean, base)
         scale = (base / size).clamp(1 / self.row_limit, self.row_limit) * self.row_target
         grown = ledger.losses.detach().abs() / (RUNAWAY * size)[:, None]
-        weights = torch.where(own[:, None], 1.0, scale[:, None] / grown.clamp(min=1))
+        weights = torch.where(own[:, None], 1.0, scale[:, None] / grown.clamp(min=1).square())
         return silence(weights.to(ledger.losses.dtype), ledger)
 
     def _joined(self, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
