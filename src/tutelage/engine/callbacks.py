@@ -212,11 +212,17 @@ def describe(line: dict[str, Any]) -> str:
     """Losses and weights of a log line in one breath.
 
     Example:
-        >>> describe({"losses": {"base": 1.5, "logits/big": 0.25}, "weights": {"base": 1.0, "logits/big": 0.5}})
-        'task 1.500  logits/big 0.250 (x0.50)'
+        >>> describe({"losses": {"base": 1.5, "fgd/big": 231.5}, "weights": {"base": 1.0, "fgd/big": 0.00213}})
+        'task 1.500  fgd/big 231.500 (x0.0021)'
     """
     parts = [
-        f"{'task' if row == 'base' else row} {loss:.3f}" + (f" (x{line['weights'][row]:.2f})" if "/" in row else "")
+        f"{'task' if row == 'base' else row} {_figure(loss, 3)}"
+        + (f" (x{_figure(line['weights'][row], 2)})" if "/" in row else "")
         for row, loss in line.get("losses", {}).items()
     ]
     return "  ".join(parts)
+
+
+def _figure(value: float, places: int) -> str:
+    """So many places, or two digits where those would show none: a small weight does not look like none."""
+    return f"{value:.2g}" if 0 < abs(value) < 10 ** (1 - places) else f"{value:.{places}f}"
