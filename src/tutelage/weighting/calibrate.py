@@ -27,8 +27,8 @@ class Calibrate(Weighting):
     the logarithm of the number of classes, or 1. Several processes share their means.
 
     A loss without a floor can run away, the faster the farther it has gone where it has layers of its own. So the
-    weight of a sample whose loss is more than ten times as large as the row's was falls with its square, and what has
-    run far is not heard.
+    weight of a row whose mean is more than ten times as large as it was falls with the square of that, and what has run
+    far is not heard. Here each of several processes goes by its own batch.
 
     Args:
         target: Size of a row relative to the task's loss, 0 or more: one number, or path or row name ->
@@ -123,8 +123,8 @@ class Calibrate(Weighting):
         base = torch.where(base > 0, base, self.fallback)
         size = torch.where(count > 0, mean, base)
         scale = (base / size).clamp(1 / self.row_limit, self.row_limit) * self.row_target
-        grown = ledger.losses.detach().abs() / (RUNAWAY * size)[:, None]
-        weights = torch.where(own[:, None], 1.0, scale[:, None] / grown.clamp(min=1).square())
+        far = ledger.losses.detach().float().abs().nan_to_num(posinf=0.0).mean(1) / (RUNAWAY * size)
+        weights = torch.where(own, 1.0, scale / far.clamp(min=1).square())[:, None]
         return silence(weights.to(ledger.losses.dtype), ledger)
 
     def _joined(self, mean: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
