@@ -350,6 +350,18 @@ def test_gradients_of_any_size_have_their_inner_products():
     assert gramian(torch.tensor([[1.0, NAN], [1.0, 1.0]]))[0].isnan().all()
 
 
+@pytest.mark.parametrize("size", [4, 37, 4096])
+def test_equal_gradients_have_equal_products_to_the_last_digit(size):
+    gradients = torch.randn(7, size)[[0, 1, 1, 2, 3, 1, 2]]
+    products = gramian(gradients)
+    for one, other in ((1, 2), (1, 5), (3, 6)):
+        assert torch.equal(products[one], products[other])
+        assert torch.equal(products[:, one], products[:, other])
+    nearly = gradients[:2].clone()
+    nearly[1] = nearly[0] * (1 + 1e-6)
+    assert gramian(nearly)[1, 1] != gramian(nearly)[0, 0]
+
+
 def test_row_gradients_leave_no_gradient_behind():
     made, given = distiller(ByGradient("mgda")), batch()
     made(given)
