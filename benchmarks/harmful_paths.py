@@ -5,7 +5,6 @@ weight of 100.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage import losses
@@ -14,11 +13,6 @@ from tutelage import losses
 def flipped_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """Away from the teacher's answers: grows without bound below 0."""
     return -losses.kl(student, teacher, temperature=4.0)
-
-
-def flipped_cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """Away from the teacher's features: 1 plus the cosine, in [0, 2]."""
-    return 1 + F.cosine_similarity(student.flatten(1), teacher.flatten(1), dim=1)
 
 
 def flipped_mse(student: Tensor, teacher: Tensor) -> Tensor:
