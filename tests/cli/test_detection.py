@@ -180,6 +180,18 @@ def test_a_head_that_features_go_on_through_cannot_be_stored(world, big, tmp_pat
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("cache", ["auto", "store"])
+def test_in_a_bench_the_method_with_such_a_head_hears_its_teachers_beside_the_store(
+    world, big, tmp_path, tutelage, cache
+):
+    given = ["bench", "--student", NET, "--teacher", f"big={big}", "--data", world, *SMALL, *SHORT, "--force"]
+    place = cache if cache == "auto" else tmp_path / "store"
+    given += ["--methods", "plain,logits,crosskd", "--set", f"train.cache={place}", "--out", tmp_path / "bench"]
+    code, printed, said = tutelage(*given, "--dry-run", "--json")
+    assert code == 0, said
+    assert json.loads(printed)["refused"] == {}
+
+
 def test_the_student_loads_with_the_lines_of_its_card(run, tmp_path, monkeypatch):
     card = (run / "student" / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]

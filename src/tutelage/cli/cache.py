@@ -270,9 +270,8 @@ def ready(prepared: Prepared, folder: pathlib.Path) -> dict[str, Record] | None:
     """What a store given by the user holds of all teachers, however it was kept; None if something is missing."""
     if prepared.recipe.train.cache == "auto":
         return None
-    asked = request(prepared, folder)
     try:
-        store = Store(folder)
+        asked, store = request(prepared, folder), Store(folder)
         records = {name: store.record(asked.fingerprints[name], asked.taps[name]) for name in asked.teachers}
     except CacheError:
         return None
