@@ -15,7 +15,7 @@ from tutelage.engine.callbacks import Checkpoints
 from tutelage.engine.journal import Journal
 from tutelage.engine.results import notes_of
 from tutelage.engine.train import load_checkpoint, train_stage
-from tutelage.errors import Interrupted
+from tutelage.errors import Interrupted, RunError
 from tutelage.losses import CRD, kl
 from tutelage.schemes import Stage
 from tutelage.tasks import Classification
@@ -187,6 +187,15 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "skipped" in said
     assert "sometimes/big" in said or "sometimes/wide" in said
+
+
+def test_where_every_step_is_skipped_the_run_stops_and_says_why(tmp_path):
+    def never(student, teacher):
+        return (student - teacher).square().mean(1) * torch.nan
+
+    made = stage(Fixed(), {"logits": Path(kl), "never": Path(never)})
+    with pytest.raises(RunError, match=r"found none in the last 2\d steps, and never/big, never/wide not finite"):
+        train(tmp_path, made, epochs=20)
 
 
 def test_learned_weights_of_paths_have_no_decay_and_a_rate_of_their_own():

@@ -9,9 +9,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from tutelage.errors import Interrupted
+from tutelage.errors import Interrupted, RunError
 
 from .journal import Journal
+
+STUCK = 25
+"""After so many steps that were all skipped the student will not learn any more."""
 
 
 class Metrics(pl.Callback):
@@ -23,6 +26,7 @@ class Metrics(pl.Callback):
         self.seed = seed
         self.latest: dict[str, Any] = {}
         self._since = time.perf_counter()
+        self._skipped = 0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """One line every few steps; after an epoch, one with the weights by class, too."""
@@ -53,6 +57,7 @@ class Metrics(pl.Callback):
         if line.get("skipped_steps"):
             rows = ", ".join(f"{row} ({n}x)" for row, n in line["not_finite"].items()) or "only the gradient"
             self.journal.say(f"  step {line['step']}: {line['skipped_steps']} step(s) skipped; not finite: {rows}")
+        self._skipped = self._skipped + steps if line.get("skipped_steps") == steps else 0
         pl_module.tally.clear()
         self._since = now
         self.latest = line
@@ -61,6 +66,8 @@ class Metrics(pl.Callback):
         for logger in trainer.loggers:
             flat = {f"{kind}/{row}": v for kind in ("losses", "weights") for row, v in line[kind].items()}
             logger.log_metrics({"loss": line["loss"], "lr": line["lr"], **flat}, step=pl_module.step)
+        if self._skipped >= STUCK:
+            raise RunError(_stuck(line, self._skipped))
 
     def _write_by_class(self, trainer: Any, pl_module: Any) -> None:
         found = pl_module.by_class.read()
@@ -200,6 +207,15 @@ class Progress(pl.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _stuck(line: dict[str, Any], steps: int) -> str:
+    """Why no step counts any more, and what to do."""
+    if rows := line["not_finite"]:
+        found, do = f"{', '.join(rows)} not finite", "Leave those paths out, or mend their losses or teachers."
+    else:
+        found, do = "losses that are finite and gradients that are not", "Lower train.lr, or leave paths out."
+    return f"step {line['step']}: expected finite gradients, found none in the last {steps} steps, and {found}. {do}"
 
 
 def _task_loss(losses: dict[str, float]) -> float | None:
