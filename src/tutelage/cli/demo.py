@@ -60,7 +60,7 @@ def _runs(out: pathlib.Path) -> Run:
             teachers={name: str(out / name) for name in TEACHERS},
             data="digits",
             assignments=[f"data.labels={LABELS}", "train.epochs=12", "train.log_every=10"],
-            seeds=3,
+            seeds=4,
             out=out / "student",
         )
     assert run is not None
