@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tutelage import verdict
 from tutelage.bench.results import unpack
+from tutelage.engine import hardware
 
 SMALL = ["--set", "data.limit=192", "--set", "data.batch_size=32", "--set", "train.log_every=2"]
 SMALL += ["--set", "train.epochs=1", "--set", "train.checkpoint_every=0.0"]
@@ -148,6 +149,18 @@ def test_running_again_runs_nothing_and_adds_what_is_new(whole, teacher, tutelag
     assert (whole / "results.jsonl").read_bytes().startswith(before)
     assert len(lines(whole)) == before.count(b"\n") + 1  # plain was there
     assert list(json.loads(printed)["leaderboard"][0]["against"]) in (["plain"], ["kd"], ["plain", "kd"])
+
+
+def test_runs_in_another_precision_are_not_taken_for_done(whole, teacher, tutelage, monkeypatch):
+    def done(*more: str) -> int:
+        code, printed, message = tutelage(*job(teacher, whole, "--methods", "auto,plain", *more), "--dry-run", "--json")
+        assert code == 0, message
+        return json.loads(printed)["runs_done"]
+
+    here = hardware.computes_bf16()
+    assert done() == done("--set", f"train.precision={'bf16' if here else 'float32'}") == 4
+    monkeypatch.setattr(hardware, "computes_bf16", lambda *_: not here)
+    assert done() == 0
 
 
 def test_all_methods_are_built_before_any_is_trained(teacher, tutelage, tmp_path):

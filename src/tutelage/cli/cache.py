@@ -14,7 +14,7 @@ import torch
 from tutelage.cache import Local, OnRay, Record, Request, Store, estimate, write
 from tutelage.cache.on_ray import require_ray
 from tutelage.cache.writer import linear
-from tutelage.engine.hardware import computes_bf16
+from tutelage.engine.hardware import decided
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Spec
 from tutelage.path import Path, tap_names
@@ -234,7 +234,7 @@ def request(prepared: Prepared, folder: pathlib.Path, parts: Sequence[str] = ("t
         slices=slices,
         augment=augment,
         views=prepared.recipe.data.views or 1,
-        bf16=train.precision == "bf16" or (train.precision == "auto" and computes_bf16(train.accelerator)),
+        bf16=decided(train.precision, train.accelerator) == "bf16",
         device="cuda" if cuda else "cpu",
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tutelage.bench import Method, key, read_method, without
+from tutelage.engine.hardware import decided
 from tutelage.errors import InputError, RecipeError
 from tutelage.models import fingerprint
 from tutelage.models.sources import LIBRARIES
@@ -42,9 +43,14 @@ class Entrant:
 
     @cached_property
     def key(self) -> str:
-        """What tells what it computes from all else, but for seed and data."""
+        """What tells what it computes from all else, but for seed and data.
+
+        In another precision it computes something else: a table that goes on on other hardware must not mix them.
+        """
         prints = {name: self.prepared.fingerprints[f"teacher {name}"] for name in self.prepared.teachers}
-        return key(self.prepared.recipe, _student(self.prepared), prints)
+        recipe = self.prepared.recipe
+        train = replace(recipe.train, precision=decided(recipe.train.precision, recipe.train.accelerator))
+        return key(recipe.model_copy(update={"train": train}), _student(self.prepared), prints)
 
     def run(self, seed: int) -> Prepared:
         """The run of one seed."""

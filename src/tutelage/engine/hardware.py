@@ -1,6 +1,7 @@
 """What the hardware can do."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -47,3 +48,10 @@ def computes_bf16(accelerator: str = "auto") -> bool:
     if accelerator in ("auto", "cpu"):
         return bool(torch.cpu._is_amx_tile_supported())
     return False
+
+
+def decided(precision: Literal["auto", "float32", "bf16"], accelerator: str) -> Literal["float32", "bf16"]:
+    """What is computed in: ``auto`` decided for the hardware that will be used."""
+    if precision == "auto":
+        return "bf16" if computes_bf16(accelerator) else "float32"
+    return precision

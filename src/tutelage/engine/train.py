@@ -18,7 +18,7 @@ from tutelage.errors import RunError
 from tutelage.schemes.base import Stage
 
 from .callbacks import Checkpoints, Metrics, Progress
-from .hardware import computes_bf16
+from .hardware import decided
 from .journal import Journal
 from .module import StageModule
 from .results import share
@@ -107,9 +107,7 @@ def settled(settings: Settings, stage: Stage) -> Settings:
     """The settings with ``auto`` decided for this stage and this hardware."""
     convolves = any(isinstance(m, nn.Conv2d) for p in stage.pupils.values() for m in p.student.modules())
     last = settings.channels_last if settings.channels_last is not None else convolves
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if computes_bf16(settings.accelerator) else "float32"
+    precision = decided(settings.precision, settings.accelerator)
     epochs = settings.epochs if stage.epochs is None else stage.epochs
     return Settings(**{**settings.__dict__, "channels_last": last, "precision": precision, "epochs": epochs})
 
