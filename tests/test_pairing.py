@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from tutelage.pairing import COLUMNS, Pair, between, build, pair, stages, table, vectors
-from tutelage.taps import Site, Taps, survey
+from tutelage.survey import Site, survey
+from tutelage.taps import Taps
 
 # Drawn blind from timm 1.0.31: its model files shuffled by random.Random(0), in each the first of its
 # shuffled names with at most 12 million parameters, until there were twenty. Passed over for size alone

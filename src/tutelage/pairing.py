@@ -15,7 +15,8 @@ from typing import Any
 from torch import nn
 
 from . import connectors
-from .taps import Site, module_name, reads_input
+from .survey import Site
+from .taps import module_name, reads_input
 
 Sites = Mapping[str, Site]
 
@@ -61,7 +62,7 @@ def stages(sites: Sites) -> list[Site]:
     blocks at even distances.
 
     Args:
-        sites: From `taps.survey`.
+        sites: From `survey.survey`.
 
     Returns:
         Sites with a grid, or with tokens for models that read no picture; empty if the model has neither.
@@ -80,7 +81,7 @@ def pair(student: Sites, teacher: Sites, *, most: int = 4) -> list[Pair]:
     relative depths.
 
     Args:
-        student: The student's sites, from `taps.survey`.
+        student: The student's sites, from `survey.survey`.
         teacher: The teacher's sites; their input size may be another.
         most: How many pairs to return at most; the deepest are kept.
 

@@ -9,7 +9,7 @@ from tutelage.errors import RecipeError
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_path
 from tutelage.recipe.wires import resolve
-from tutelage.taps import survey
+from tutelage.survey import survey
 
 
 class Net(nn.Module):

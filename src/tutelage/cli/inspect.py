@@ -9,7 +9,7 @@ import torch
 from tutelage.errors import InputError
 from tutelage.models import macs, parameters
 from tutelage.models.folder import is_folder, read_config
-from tutelage.taps import survey
+from tutelage.survey import survey
 from tutelage.tasks import Classification
 
 from .prepare import open_model, say

@@ -9,7 +9,7 @@ from torch import nn
 
 from tutelage.pairing import Pair, pair, vectors
 from tutelage.path import wanted_extras
-from tutelage.taps import Site
+from tutelage.survey import Site
 
 Sites = Mapping[str, Site]
 Taps = str | list[str]

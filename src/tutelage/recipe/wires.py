@@ -9,7 +9,7 @@ from torch import nn
 from tutelage.errors import RecipeError, UnknownName, close_names
 from tutelage.ledger import Batch
 from tutelage.pairing import Pair, between, pair, vectors
-from tutelage.taps import Site, site_of, survey
+from tutelage.survey import Site, site_of, survey
 from tutelage.tasks.base import Task
 
 from . import catalogue

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tutelage.data import Splits
 from tutelage.errors import DataError
 from tutelage.ledger import BASE, Batch, Outputs
-from tutelage.taps import Site
+from tutelage.survey import Site
 from tutelage.verdict import Parts
 
 Kept = Mapping[str, Tensor]

@@ -16,7 +16,8 @@ from tutelage.errors import DataError, RecipeError
 from tutelage.ledger import Batch, Outputs
 from tutelage.models import detectors
 from tutelage.models.candidates import Candidates
-from tutelage.taps import Site, inner
+from tutelage.survey import Site
+from tutelage.taps import inner
 
 from .average_precision import NUMBERS, average_precision, matched, numbers, overlaps
 from .base import Kept, Task, read
