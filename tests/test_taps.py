@@ -297,3 +297,27 @@ def test_the_head_is_the_linear_classifier_with_so_many_classes(model):
     assert head(model, 6) is None
     assert head(nn.Sequential(nn.Conv2d(3, 5, 1)), 5) is None
     assert head(nn.ReLU(), 5) is None
+
+
+def test_leaves_the_root_mean_square_of_all_channels():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), Answers(lambda x: x.permute(0, 2, 3, 1)), Answers(lambda x: x.flatten(1, 2))
+    )
+    read = Taps(model, ["0:rms", "0:input:rms", "1:map:rms", "2:rms", "0"])(lambda: model(X))
+    wanted = read["0"].square().mean(1, keepdim=True).sqrt()
+    assert_close(read["0:rms"], wanted)
+    assert_close(read["1:map:rms"], wanted)
+    assert_close(read["2:rms"], wanted.flatten(2).transpose(1, 2))
+    assert_close(read["0:input:rms"], X.square().mean(1, keepdim=True).sqrt())
+
+
+def test_the_root_mean_square_of_nothing_has_a_gradient_of_0():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False))
+    x = torch.zeros(1, 3, 2, 2)
+    Taps(model, ["0:rms"])(lambda: model(x))["0:rms"].sum().backward()
+    assert model[0].weight.grad.eq(0).all()
+
+
+def test_the_root_mean_square_of_vectors_is_refused(model):
+    with pytest.raises(InputError, match=r"expected maps or tokens at tap '4:rms', found \[2, 5\]"):
+        Taps(model, ["4:rms"])(lambda: model(X))

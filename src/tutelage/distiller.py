@@ -108,6 +108,7 @@ class Distiller(nn.Module):
             elementwise=frozenset(name for name, path in paths.items() if path.elementwise),
             labelled=labelled,
             doubt=task.doubt,
+            features=task.features,
             held_out=held_out is not None,
             fingerprints=fingerprints or {},
         )

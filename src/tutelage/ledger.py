@@ -202,6 +202,7 @@ class Spec:
         elementwise: Paths on the student's output whose loss takes an ``element_weight``.
         labelled: Whether any training sample has a label.
         doubt: How little an answer fits the truth where that is no class, `Task.doubt`; None if that is not known.
+        features: How large the default weighting makes paths on features, `Task.features`.
         held_out: Whether samples are held out of training for weightings to look at.
         fingerprints: Of the data, the preprocessing and the views.
     """
@@ -221,6 +222,7 @@ class Spec:
     elementwise: frozenset[str] = frozenset()
     labelled: bool = True
     doubt: Callable[[Tensor, Batch], Tensor | None] | None = None
+    features: float = 0.5
     held_out: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 

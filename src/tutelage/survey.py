@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .taps import INPUT, MAP, POOLED, RUN, classifier, first_tensor, inner, module_name, pooled
+from .taps import INPUT, MAP, POOLED, RMS, RUN, classifier, first_tensor, inner, module_name, pooled
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,22 @@ class Site:
 
 
 def site_of(sites: Mapping[str, Site], tap: str) -> Site | None:
-    """The site of a tap, also of one that names a run; None where there is none.
+    """The site of a tap, also of one that names a run or asks for the root mean square; None where there is none.
 
     Example:
         >>> runs = tuple(Site(f"head:{n}", (8, side, side), "map", None, 1.0, None) for n, side in enumerate((4, 2)))
         >>> sites = {"head": Site("head", (8, 2, 2), "map", None, 1.0, None, runs=runs)}
         >>> [site_of(sites, tap).shape for tap in ("head", "head:0")], site_of(sites, "tail")
         ([(8, 2, 2), (8, 4, 4)], None)
+        >>> site_of(sites, "head:rms").shape
+        (1, 2, 2)
     """
+    if tap.endswith(RMS):
+        site = site_of(sites, tap.removesuffix(RMS))
+        if site is None or site.kind not in ("map", "tokens"):
+            return None
+        shape = (1, *site.shape[1:]) if site.kind == "map" else (*site.shape[:1], 1)
+        return dataclasses.replace(site, name=tap, shape=shape)
     run, site = RUN.search(tap), sites.get(RUN.sub("", tap))
     if run is None or site is None or not site.runs:
         return site

@@ -7,6 +7,8 @@ A tap is a string:
 ``"layers.3:map"``     the same of a module that keeps channels last (Swin), as a map ``[B, C, H, W]``
 ``"fc:input"``         the first tensor that submodule is given
 ``"conv:pooled"``      the same averaged over its grid or tokens, ``[B, D]``
+``"layer3:rms"``       the root mean square over channels of a map ``[B, 1, H, W]`` or of tokens ``[B, T, 1]``; behind
+                       any other ending
 ``"head.conv:0"``      what a module that runs several times in one forward gives first (``":1"`` second, …);
                        ``"head.conv:0:input"`` what it is given then
 ``""``                 what the call itself returns
@@ -36,6 +38,9 @@ POOLED = ":pooled"
 MAP = ":map"
 """What a tap ends in when it moves the channels of ``[B, H, W, C]`` to the front."""
 
+RMS = ":rms"
+"""What a tap ends in when of all channels their root mean square is left: all that `attention` asks of a teacher."""
+
 RUN = re.compile(rf":(\d+)(?=({INPUT}|{POOLED}|{MAP})?$)")
 """What stands behind a module, and before the other endings, when a tap reads one of its runs, counted from 0."""
 
@@ -47,12 +52,28 @@ def module_name(tap: str) -> str:
         >>> module_name("fc:input"), module_name("layers.3:map"), module_name("layer3"), module_name("head.conv:2")
         ('fc', 'layers.3', 'layer3', 'head.conv')
     """
-    return RUN.sub("", tap).removesuffix(INPUT).removesuffix(POOLED).removesuffix(MAP)
+    return RUN.sub("", tap.removesuffix(RMS)).removesuffix(INPUT).removesuffix(POOLED).removesuffix(MAP)
 
 
 def reads_input(tap: str) -> bool:
     """Whether a tap reads what its module is given, and not what it gives."""
-    return tap.endswith((INPUT, POOLED))
+    return tap.removesuffix(RMS).endswith((INPUT, POOLED))
+
+
+def is_large(tap: str, shape: Sequence[int]) -> bool:
+    """Whether a tap gives many channels at many places: what is not kept for a whole training set unless asked.
+
+    Example:
+        >>> is_large("fc:input", (64,)), is_large("layer1", (16, 32, 32)), is_large("layer1:rms", (1, 32, 32))
+        (False, True, False)
+    """
+    return len(shape) > 1 and not tap.endswith(RMS)
+
+
+def root_mean_square(given: Tensor) -> Tensor:
+    """Of maps ``[B, 1, H, W]`` over their channels, of tokens ``[B, T, 1]``; float32."""
+    squares = given.float().square().mean(dim=2 if given.ndim == 3 else 1, keepdim=True)
+    return squares.clamp(min=1e-24).sqrt()
 
 
 def pooled(module: nn.Module, given: Tensor) -> Tensor:
@@ -153,22 +174,26 @@ class Taps:
                 "model has to run through its taps from its first call on."
             )
         for name in self.names:
-            if name.endswith(MAP):
+            if name.removesuffix(RMS).endswith(MAP):
                 read[name] = read[name].permute(0, 3, 1, 2)
             elif name.endswith(POOLED):
                 read[name] = pooled(self.model.get_submodule(module_name(name)), read[name])
+            if name.endswith(RMS):
+                read[name] = root_mean_square(read[name])
         return {**{name: read[name] for name in self.names}, "": output}
 
     def _hook(self, name: str, read: dict[str, Tensor], marks: dict[str, _Mark]) -> torch.utils.hooks.RemovableHandle:
-        run, runs = RUN.search(name), itertools.count()
+        run, runs = RUN.search(name.removesuffix(RMS)), itertools.count()
+        channels_last = name.removesuffix(RMS).endswith(MAP)
+        ranks = {4} if channels_last else {3, 4} if name.endswith(RMS) else set()
 
         def keep(value: Any) -> None:
             if run is not None and next(runs) != int(run[1]):
                 return
             tensor = first_tensor(value)
-            if tensor is None or (name.endswith(MAP) and tensor.ndim != 4):
+            if tensor is None or (ranks and tensor.ndim not in ranks):
                 found = f"{type(value).__name__} without one" if tensor is None else list(tensor.shape)
-                wanted = "a tensor [B, H, W, C]" if name.endswith(MAP) else "a tensor"
+                wanted = "a tensor [B, H, W, C]" if channels_last else "maps or tokens" if ranks else "a tensor"
                 raise InputError(f"{self.owner}: expected {wanted} at tap {name!r}, found {found}. Tap another module.")
             if torch.compiler.is_compiling() or tensor.is_inference():  # no version to compare
                 read[name] = tensor.clone()

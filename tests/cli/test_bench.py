@@ -20,6 +20,7 @@ from tutelage.engine import hardware
 
 SMALL = ["--set", "data.limit=192", "--set", "data.batch_size=32", "--set", "train.log_every=2"]
 SMALL += ["--set", "train.epochs=1", "--set", "train.checkpoint_every=0.0"]
+PATHS = ["--set", "paths=[logits, pooled]"]
 KEYS = {"schema", "task", "metric", "higher_is_better", "finished", "runs_done", "runs", "seeds", "against"}
 KEYS |= {"leaderboard", "leave_one_out", "whole", "refused", "teachers", "data", "folders", "command"}
 KEYS |= {"versions", "hardware"}
@@ -27,7 +28,7 @@ KEYS |= {"versions", "hardware"}
 
 def job(teacher: pathlib.Path, out: pathlib.Path, *more: str) -> list[str]:
     given = ["bench", "--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--teacher", f"again={teacher}"]
-    return [*given, "--data", "digits", "--out", str(out), *SMALL, "--seeds", "2", *more]
+    return [*given, "--data", "digits", "--out", str(out), *SMALL, *PATHS, "--seeds", "2", *more]
 
 
 def lines(out: pathlib.Path) -> list[dict]:

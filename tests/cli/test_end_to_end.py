@@ -285,7 +285,8 @@ def test_check_scores_the_teachers_and_trains_nothing(teacher, tutelage):
     assert code == 0
     found = json.loads(printed)
     assert found["teachers"]["big"]["validation"] > 0.5
-    assert {row["path"] for row in found["pairing"]} == {"logits", "pooled"}
+    assert {row["path"] for row in found["pairing"]} == {"logits", *(f"attention_layer{n}" for n in (1, 2, 3))}
+    assert {row["teacher"] for row in found["pairing"]} == {"(output)", *(f"layer{n}:rms" for n in (1, 2, 3))}
 
 
 def test_inspect_lists_taps_with_shapes_and_strides(tutelage):

@@ -3,6 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from tutelage.losses import attention
+from tutelage.taps import root_mean_square
 
 
 def looks(x, power):
@@ -39,6 +40,13 @@ def test_tokens_are_positions_wherever_they_lie():
     s, t = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 4, 4)
     as_tokens = [x.flatten(2).transpose(1, 2) for x in (s, t)]
     assert_close(attention(*as_tokens), attention(s, t))
+
+
+def test_of_a_teacher_the_root_mean_square_of_its_channels_is_all_that_is_asked():
+    s, t = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 4, 4)
+    assert_close(attention(s, root_mean_square(t)), attention(s, t))
+    tokens = [x.flatten(2).transpose(1, 2) for x in (s, t)]
+    assert_close(attention(tokens[0], root_mean_square(tokens[1])), attention(*tokens))
 
 
 def test_tokens_and_maps_are_not_compared_unasked():

@@ -8,7 +8,7 @@ from torch import nn
 from tutelage.errors import RecipeError
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_path
-from tutelage.recipe.wires import resolve
+from tutelage.recipe.wires import resolve, standing
 from tutelage.survey import survey
 
 
@@ -46,6 +46,21 @@ def test_lists_of_taps_are_read_and_written_back():
         recipe = schema.parse({"data": "digits", "student": "cifar/resnet8", "paths": paths})
         assert (recipe.paths["deep"].student, recipe.paths["deep"].teacher) == (TAPS, teacher)
         assert schema.parse(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_attention_asks_of_teachers_no_more_than_the_size_of_their_channels():
+    recipe = schema.parse({"data": "digits", "student": "cifar/resnet8", "paths": ["attention"]})
+    recipe, table = resolve(recipe, SITES)
+    assert recipe.paths["attention_one"].teacher == {"big": "two:rms", "even": "one:rms"}
+    assert [row["teacher_shape"] for row in table if row["path"] == "attention_one"] == [[1, 8, 8], [1, 8, 8]]
+    assert used(recipe.paths["attention_one"]) == {}
+
+
+def test_where_no_stages_pair_the_usual_path_is_that_of_vectors():
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.Linear(8, 3))
+    sites = {"student": SITES["student"], "flat": survey(flat, lambda: flat(torch.zeros(2, 3, 16, 16)))}
+    assert standing(["logits", "attention"], sites) == ["logits", "pooled"]
+    assert standing(["logits", "attention"], SITES) == ["logits", "attention"]
 
 
 def test_a_value_that_is_no_tap_is_refused():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tutelage.errors import CacheError
 from tutelage.ledger import Batch, Outputs
+from tutelage.taps import is_large
 
 from .coding import Coding
 from .manifest import CLEAN, FILE, Entry, Manifest, Part, folder_name
@@ -278,7 +279,7 @@ _NEAR_THE_END_OF_FLOAT16 = 2.0**14
 
 
 def _refuse_maps(request: Request, name: str, codings: tuple[Coding, ...]) -> None:
-    maps = {c.tap: c for c in codings if c.tap and len(c.shape) > 1}
+    maps = {c.tap: c for c in codings if c.tap and is_large(c.tap, c.shape)}
     if maps and not request.maps:
         rows = sum(len(request.slices[part]) for part, _ in request.wanted())
         told = ", ".join(

@@ -133,7 +133,7 @@ def _entry(text: str) -> Citation:
 
 def _used(recipe: Mapping[str, Any]) -> Iterable[str]:
     """Names of the parts of a recipe, and ``NAME.OPTION`` for each option that is set."""
-    paths = recipe.get("paths", ["logits", "pooled"]) if recipe.get("teachers", True) else []
+    paths = recipe.get("paths", ["logits", "attention"]) if recipe.get("teachers", True) else []
     if isinstance(paths, Mapping):
         for path in paths.values():
             yield from _named(path.get("loss"))

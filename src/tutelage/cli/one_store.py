@@ -8,6 +8,7 @@ from dataclasses import replace
 from tutelage.cache import estimate
 from tutelage.errors import CacheError
 from tutelage.recipe.build import build_augment
+from tutelage.taps import is_large
 
 from . import cache
 from .entrants import Entrant, heard
@@ -58,8 +59,8 @@ def _replaying(entrant: Entrant) -> Entrant:
 
 
 def _vectors(prepared: Prepared) -> bool:
-    """Whether nothing but answers and vectors of the teachers is read."""
-    return all(len(row["teacher_shape"] or ()) <= 1 for row in prepared.pairing)
+    """Whether of the teachers nothing but answers, vectors and the like is read."""
+    return not any(is_large(row["teacher"], row["teacher_shape"] or ()) for row in prepared.pairing)
 
 
 def _union(kept: Sequence[Entrant]) -> Prepared:

@@ -36,7 +36,7 @@ from tutelage.recipe.build import (
     task_class,
 )
 from tutelage.recipe.schema import Recipe
-from tutelage.recipe.wires import resolve, survey_all
+from tutelage.recipe.wires import resolve, standing, survey_all
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
 
@@ -314,9 +314,9 @@ def _paired(
     recipe: Recipe, task: Task, models: Mapping[str, nn.Module], example: Batch
 ) -> tuple[Recipe, list[dict[str, Any]]]:
     """The recipe with all paths written out, the task's usual ones where it names none, and the table of pairs."""
-    if "paths" not in recipe.model_fields_set:
-        recipe = recipe.model_copy(update={"paths": task.usual_paths(models)})
     sites = survey_all(models, task, example)
+    if "paths" not in recipe.model_fields_set:
+        recipe = recipe.model_copy(update={"paths": standing(task.usual_paths(models), sites)})
     return resolve(recipe, sites, lambda short: task.wires(short, models, sites))
 
 
@@ -383,7 +383,7 @@ def _check_paths(recipe: Recipe) -> None:
     if recipe.teachers and not recipe.paths:
         raise RecipeError(
             "paths: expected at least one path for the teachers, found none. Name some, such as "
-            "--set 'paths=[logits, pooled]', or train without a teacher: tutelage train."
+            "--set 'paths=[logits, attention]', or train without a teacher: tutelage train."
         )
 
 

@@ -124,7 +124,7 @@ class Recipe(_Strict):
     data: Annotated[DataSpec, pydantic.BeforeValidator(_part)]
     student: Model
     teachers: Annotated[dict[str, Model], pydantic.AfterValidator(_teachers)] = {}
-    paths: list[str] | dict[str, PathSpec] = ["logits", "pooled"]
+    paths: list[str] | dict[str, PathSpec] = ["logits", "attention"]
     weighting: Annotated[WeightingSpec, pydantic.BeforeValidator(_weighting)] = WeightingSpec(use="auto")
     scheme: Part = PartSpec(use="offline")
     train: Settings = Settings()

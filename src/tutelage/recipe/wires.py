@@ -1,6 +1,6 @@
 """Wires: from the short names of paths (`logits`, `pooled`, … or a loss) to paths with taps and connectors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -10,6 +10,7 @@ from tutelage.errors import RecipeError, UnknownName, close_names
 from tutelage.ledger import Batch
 from tutelage.pairing import Pair, between, pair, vectors
 from tutelage.survey import Site, site_of, survey
+from tutelage.taps import RMS
 from tutelage.tasks.base import Task
 
 from . import catalogue
@@ -89,6 +90,13 @@ def resolve(
     return recipe.model_copy(update={"paths": paths}), _table(paths, sites)
 
 
+def standing(names: Sequence[str], sites: Mapping[str, Sites]) -> list[str]:
+    """Short names that nobody chose, with vectors in place of stages where no stages pair."""
+    student = sites["student"]
+    paired = any(pair(student, places) for name, places in sites.items() if name != "student")
+    return ["pooled" if name == "attention" and not paired else name for name in names]
+
+
 def _from_short(short: str, student: Sites, teachers: Mapping[str, Sites]) -> dict[str, PathSpec]:
     loss = PartSpec(**SHORT[short])
     if short == "logits":
@@ -144,10 +152,11 @@ def _path(short: str, loss: PartSpec, pairs: Mapping[str, Pair]) -> PathSpec:
     if not pairs:
         raise RecipeError(_unpaired(short, loss))
     connectors = {name: _connector(short, pair_) for name, pair_ in pairs.items()}
+    asked = RMS if short == "attention" else ""  # all that it takes of a teacher, and small enough for a store
     return PathSpec(
         loss=loss,
         student=next(iter(pairs.values())).student,
-        teacher={name: pair_.teacher for name, pair_ in pairs.items()},
+        teacher={name: pair_.teacher + asked for name, pair_ in pairs.items()},
         connector={name: parts for name, parts in connectors.items() if parts} or None,
     )
 

@@ -36,6 +36,7 @@ class Task(abc.ABC):
         parts: What the main metric is, where it is no mean of the samples' scores (see `verdict.judge`).
         in_eval: Whether `base_loss` can be had from a model in eval mode.
         of_class: What ``per_class`` of `describe` holds.
+        features: How large the default weighting makes all paths on features together, relative to the task's loss.
         answers: Taps at which a model gives its answer, beside its output ``""``: paths that read them are weighed
             like those on the output.
     """
@@ -52,6 +53,7 @@ class Task(abc.ABC):
     parts: Parts | None = None
     in_eval: ClassVar[bool] = True
     of_class: str = "accuracy"
+    features: float = 0.5
     answers: tuple[str, ...] = ()
 
     # -- data
@@ -125,7 +127,7 @@ class Task(abc.ABC):
 
     def usual_paths(self, models: Mapping[str, nn.Module]) -> list[str]:
         """Short names of the paths where nobody chose any, for ``"student"`` and the teachers by name."""
-        return ["logits", "pooled"]
+        return ["logits", "attention"]
 
     def wires(
         self, short: str, models: Mapping[str, nn.Module], sites: Mapping[str, Mapping[str, Site]]

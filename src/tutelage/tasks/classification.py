@@ -42,6 +42,7 @@ class Classification(Task):
     name = "classification"
     metric = "accuracy"
     reader = staticmethod(open_data)
+    features = 8.0
 
     def __init__(
         self, classes: int | Sequence[str], *, label_smoothing: float = 0.0, logit_deviation: float | None = None

@@ -20,8 +20,8 @@ class Auto(Product):
     """Calibrated paths, features eased in, teachers trusted sample by sample.
 
     Assumes that what a teacher answers is worth more than the labels alone (four times as much: a fully calibrated
-    weight of 1 distilled less well, see the lab notes), and that its features are a help on the side: paths on the
-    student's output together weigh `response` times the task's loss, all other paths together `feature` times.
+    weight of 1 distilled less well, see the lab notes): paths on the student's output together weigh `response` times
+    the task's loss, all other paths together `feature` times, which is the task's to say (`Task.features`).
 
     The latter fade in, since untrained connectors have little to say; the former are in comparable units already, so
     that their scale is changed fourfold at most, and is the same for all teachers of a path: a teacher that says next
@@ -32,7 +32,7 @@ class Auto(Product):
 
     Args:
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
-        feature: Size of all other paths together, 0 or more.
+        feature: Size of all other paths together, 0 or more; None for what the task says.
         warmup: Optimizer steps over which the other paths fade in.
         share: How the teachers of a path share its weight: ``"trust"`` sample by sample; ``"pixel"`` the same at each
             pixel where a path allows it (see `Trust`); ``"equal"`` all alike, the control for it; ``"whole"`` each has
@@ -53,7 +53,7 @@ class Auto(Product):
         self,
         *,
         response: float = 4.0,
-        feature: float = 0.5,
+        feature: float | None = None,
         warmup: int = 100,
         share: Literal["trust", "pixel", "equal", "whole"] = "trust",
         guard: bool = True,
@@ -75,7 +75,8 @@ class Auto(Product):
         responses = [path for path in paths if path in spec.responses]
         features = [path for path in paths if path not in responses]
         target = {path: self.response / len(responses) for path in responses}
-        target |= {path: self.feature / len(features) for path in features}
+        feature = spec.features if self.feature is None else self.feature
+        target |= {path: feature / len(features) for path in features}
         limit = dict.fromkeys(responses, 4.0)
         self.scales = nn.ModuleList([Calibrate(target, limit=limit, mean=self.share == "equal", joint=responses)])
         gates: list[Weighting] = [Warmup(self.warmup, paths=features)]

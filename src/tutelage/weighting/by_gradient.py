@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tutelage.errors import InputError, RecipeError, UnknownName, close_names
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
-from tutelage.taps import MAP, POOLED
+from tutelage.taps import MAP, POOLED, RMS
 
 from . import solvers
 from .base import Weighting, silence
@@ -88,7 +88,7 @@ class ByGradient(Weighting):
             raise InputError(f"{type(self).__name__}: expected by='row' or 'path'; found {by!r}.")
         if every < 1:
             raise InputError(f"{type(self).__name__}: expected every to be at least 1; found {every}.")
-        if wrt.endswith((POOLED, MAP)):
+        if wrt.endswith((POOLED, MAP, RMS)):
             raise InputError(
                 f"{type(self).__name__}: expected wrt to be a tensor that the student goes on with; found {wrt!r}, "
                 "which is made for reading alone. Take the module itself, or its ':input'."
