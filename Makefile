@@ -44,10 +44,10 @@ PICTURES ?= 10000
 TEN := kl,dkd,dist,srrl,mse,similarity,rkd_distance,crd,attention,reviewkd
 
 bench-losses: $(VENV)/.ready   ## every loss alone against plain training: hours; resumes
-	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/losses --maps --set 'paths=[logits,srrl,similarity,ofd,fsp]'
+	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/losses --maps --set 'paths=[logits,srrl,similarity,ofd,fsp,attention]'
 	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/losses --skip-refused
 	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/ten-$(PICTURES) --maps --limit 60 \
-	  --set data.limit=$(PICTURES) --set 'paths=[logits,srrl,similarity,fsp]'
+	  --set data.limit=$(PICTURES) --set 'paths=[logits,srrl,similarity,fsp,attention]'
 	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/ten-$(PICTURES) --methods $(TEN) \
 	  --set data.limit=$(PICTURES) --set train.cache=caches/ten-$(PICTURES)
 
