@@ -201,14 +201,27 @@ def test_calibration_is_frozen_after_its_steps():
         assert_close(rule(ledger(2, size), lesson()), frozen)
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_loss_that_runs_away_is_heard_less_and_less(sign):
+@pytest.mark.parametrize("start", [2.0, -2.0])
+def test_a_loss_that_runs_away_is_heard_less_and_less(start):
     rule = bound(Calibrate(0.5, steps=1), ROWS[:2])
-    rule(ledger(2, sign * 2), lesson())
-    for size, expected in ((20, 0.5), (40, 0.125), (2e6, 5e-11)):
-        assert_close(rule(ledger(500, sign * size), lesson())[:, 0], torch.tensor([1.0, expected]))
-    few = Ledger(ROWS[:2], torch.tensor([[2.0] * 3, [0.0, 0.0, sign * 50]]))
+    rule(ledger(2, start), lesson())
+    for now, expected in ((20, 0.5), (40, 0.125), (2e6, 5e-11), (-2, 0.5), (-4, 0.125), (-2e6, 5e-13)):
+        fresh = bound(Calibrate(0.5, steps=1), ROWS[:2])
+        fresh.load_state_dict(rule.state_dict())
+        if start > 0 or now < 0:
+            assert_close(fresh(ledger(500, now), lesson())[:, 0], torch.tensor([1.0, expected]))
+
+
+def test_a_few_samples_that_are_far_off_do_not_make_a_row_run_away():
+    rule = bound(Calibrate(0.5, steps=1), ROWS[:2])
+    rule(ledger(2, 2), lesson())
+    few = Ledger(ROWS[:2], torch.tensor([[2.0] * 3, [0.0, 0.0, 50.0]]))
     assert_close(rule(few, lesson())[1], torch.full((3,), 0.5))
+
+
+def test_a_row_that_was_never_positive_weighs_1_at_most():
+    for target, expected in ((8.0, 1.0), (0.5, 0.5)):
+        assert_close(bound(Calibrate(target), ROWS[:2])(ledger(2, -1), lesson())[1, 0], torch.tensor(expected))
 
 
 def test_calibration_learns_nothing_in_evaluation_or_from_a_probe():

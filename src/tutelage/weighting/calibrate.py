@@ -13,7 +13,7 @@ from tutelage.ledger import Ledger, Lesson, Row, Spec
 from .base import Weighting, by_path, per_row, silence
 
 RUNAWAY = 10.0
-"""How many times as large as when it was measured a loss may be before its weight falls."""
+"""How many times as large as when it was measured a loss may be before its weight falls; below 0, once."""
 
 
 class Calibrate(Weighting):
@@ -27,8 +27,9 @@ class Calibrate(Weighting):
     the logarithm of the number of classes, or 1. Several processes share their means.
 
     A loss without a floor can run away, the faster the farther it has gone where it has layers of its own. So the
-    weight of a row whose mean is more than ten times as large as it was falls with the square of that, and what has run
-    far is not heard. Here each of several processes goes by its own batch.
+    weight of a row whose mean is more than ten times as large as it was, or as far below 0 as it was above, falls with
+    the square of that, and what has run far is not heard. Here each of several processes goes by its own batch. A row
+    that was never positive has no size: it counts as being as large as the task's loss, and weighs 1 at most.
 
     Args:
         target: Size of a row relative to the task's loss, 0 or more: one number, or path or row name ->
@@ -123,7 +124,9 @@ class Calibrate(Weighting):
         base = torch.where(base > 0, base, self.fallback)
         size = torch.where(count > 0, mean, base)
         scale = (base / size).clamp(1 / self.row_limit, self.row_limit) * self.row_target
-        far = ledger.losses.detach().float().abs().nan_to_num(posinf=0.0).mean(1) / (RUNAWAY * size)
+        scale = torch.where(count > 0, scale, scale.clamp(max=1.0))
+        now = ledger.losses.detach().float().nan_to_num(0.0, 0.0, 0.0).mean(1)
+        far = torch.maximum(now / RUNAWAY, -now) / size
         weights = torch.where(own, 1.0, scale / far.clamp(min=1).square())[:, None]
         return silence(weights.to(ledger.losses.dtype), ledger)
 
