@@ -2,10 +2,10 @@
 
     python benchmarks/throughput.py [cached guard live loops linear memory whole sweep profile tasks] [--blocks 30]
 
-Student resnet8, teachers resnet56, resnet44 and resnet32 of CIFAR-10, batch 128, KL and one pooled path, default
-weighting; `tasks` has a recipe of each of the dense tasks, whose teachers are trained by the commands in the headers of
-benchmarks/segmentation.yaml, detection.yaml and super_resolution.py. Reads the shared data and weights
-(`TUTELAGE_SHARED`, or `../shared`).
+Student resnet8, teachers resnet56, resnet44 and resnet32 of CIFAR-10, batch 128, default paths (KL and attention maps
+of three stages) and default weighting; `tasks` has a recipe of each of the dense tasks, whose teachers are trained by
+the commands in the headers of benchmarks/segmentation.yaml, detection.yaml and super_resolution.py. Reads the shared
+data and weights (`TUTELAGE_SHARED`, or `../shared`).
 
 Each thing that is timed runs in a process of its own, from start to end through the code that a run uses: loader,
 augmentation, Lightning, logging. The processes take turns: one trains a few steps while the others wait. A ratio is
@@ -234,16 +234,17 @@ def cached(given: argparse.Namespace) -> None:
     """A step with three cached teachers beside a plain step of the same engine."""
     store, three = str(given.store / "three"), [teacher(net) for net in NETS]
     fill(store, three)
-    kl = ["paths=[logits]"]
+    paths = {"kl": "paths=[logits]", "pooled": "paths=[logits, pooled]"}
     found = rounds(
         {
             "plain": (plain, ([],)),
             "default": (engine, (store, three, [])),
-            "kl": (engine, (store, three, kl)),
+            **{name: (engine, (store, three, [told])) for name, told in paths.items()},
         },
         given,
     )
-    report("cached, KL + pooled, 3 teachers / plain", over(found["default"], found["plain"]), 1.10, given)
+    report("cached, default paths, 3 teachers / plain", over(found["default"], found["plain"]), 1.10, given)
+    report("cached, KL + pooled, 3 teachers / plain", over(found["pooled"], found["plain"]), 1.10, given)
     report("cached, KL only, 3 teachers / plain", over(found["kl"], found["plain"]), 1.05, given)
 
 
@@ -374,7 +375,7 @@ def taught(teachers: Sequence[str]) -> list[str]:
 def fill(store: str, teachers: Sequence[str]) -> None:
     """Answers for the timed runs; what is there stays."""
     words = ["cache", "--student", "cifar/resnet8", "--data", DATA, "--store", store, "--force"]
-    command([*words, *taught(teachers), *sets(base())], 1)
+    command([*words, *taught(teachers), *sets([*base(), "paths=[logits, pooled, attention]"])], 1)
 
 
 def fill_seconds(samples: int, views: int, teachers: Sequence[str], threads: int) -> float:
