@@ -5,36 +5,14 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from tapped import Answers, Named, X, layers
 from tutelage.survey import Site, survey
 from tutelage.taps import Taps
-
-X = torch.linspace(-1, 1, 2 * 3 * 6 * 6).view(2, 3, 6, 6)
 
 
 @pytest.fixture
 def model():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5))
-
-
-class Answers(nn.Module):
-    def __init__(self, answer):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, x):
-        return self.answer(x)
-
-
-class Named(nn.Module):
-    """Two layers called as the test wishes."""
-
-    def __init__(self, forward):
-        super().__init__()
-        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
-        self.how = forward
-
-    def forward(self, x):
-        return self.how(self, x)
+    return layers()
 
 
 def shape_of(model, x):

@@ -7,37 +7,14 @@ import torch.distributed as dist
 from torch import nn
 from torch.testing import assert_close
 
+from tapped import Answers, Named, X, layers
 from tutelage.errors import InputError, TapNotFound
 from tutelage.taps import Taps, classifier, first_tensor, head, inner
 
 
 @pytest.fixture
 def model():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5))
-
-
-class Named(nn.Module):
-    """Submodules called as the test wishes."""
-
-    def __init__(self, forward):
-        super().__init__()
-        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
-        self.how = forward
-
-    def forward(self, x):
-        return self.how(self, x)
-
-
-class Answers(nn.Module):
-    def __init__(self, answer):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, x):
-        return self.answer(x)
-
-
-X = torch.linspace(-1, 1, 2 * 3 * 6 * 6).view(2, 3, 6, 6)
+    return layers()
 
 
 def test_reads_outputs_inputs_and_the_result(model):

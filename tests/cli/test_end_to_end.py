@@ -289,6 +289,13 @@ def test_check_scores_the_teachers_and_trains_nothing(teacher, tutelage):
     assert {row["teacher"] for row in found["pairing"]} == {"(output)", *(f"layer{n}:rms" for n in (1, 2, 3))}
 
 
+def test_a_store_keeps_what_the_default_asks_of_a_teacher(teacher, tutelage, tmp_path):
+    given = ["--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", "--json"]
+    code, printed, message = tutelage("cache", *given, "--store", tmp_path / "store", "--set", "data.views=1")
+    assert code == 0, message
+    assert set(json.loads(printed)["teachers"]["big"]["taps"]) == {"", *(f"layer{n}:rms" for n in (1, 2, 3))}
+
+
 def test_inspect_lists_taps_with_shapes_and_strides(tutelage):
     code, printed, _ = tutelage("inspect", "cifar/resnet8", "--input", "3x32x32", "--json")
     assert code == 0

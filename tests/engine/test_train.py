@@ -189,12 +189,18 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(tmp_path, capsys):
     assert "sometimes/big" in said or "sometimes/wide" in said
 
 
-def test_where_every_step_is_skipped_the_run_stops_and_says_why(tmp_path):
+@pytest.mark.parametrize("broken", ["path", "task"])
+def test_where_every_step_is_skipped_the_run_stops_and_says_why(tmp_path, broken):
     def never(student, teacher):
         return (student - teacher).square().mean(1) * torch.nan
 
-    made = stage(Fixed(), {"logits": Path(kl), "never": Path(never)})
-    with pytest.raises(RunError, match=r"found none in the last 2\d steps, and never/big, never/wide not finite"):
+    made = stage(Fixed(), {"logits": Path(kl)} | ({"never": Path(never)} if broken == "path" else {}))
+    if broken == "task":
+        task = made.pupils["student"].task
+        whole = task.base_loss
+        task.base_loss = lambda *given: {row: loss * torch.nan for row, loss in whole(*given).items()}
+    rows, do = {"path": ("never/big, never/wide", "Leave those paths out"), "task": ("base", "Lower train.lr")}[broken]
+    with pytest.raises(RunError, match=rf"found none in the last 2\d steps, and {rows} not finite\. {do}"):
         train(tmp_path, made, epochs=20)
 
 

@@ -313,6 +313,7 @@ def test_a_rule_may_be_a_name_a_name_with_options_a_solver_or_any_module():
     ("build", "error", "words"),
     [
         (lambda: ByGradient("mgda", wrt="1:pooled"), InputError, "made for reading alone"),
+        (lambda: ByGradient("mgda", wrt="1:rms"), InputError, "made for reading alone"),
         (lambda: distiller(ByGradient("mgda", wrt="1"), compile=True), RecipeError, "Train without compile"),
         (lambda: ByGradient("mgada"), UnknownName, "no rule 'mgada'; close: mgda"),
         (lambda: ByGradient({"use": "mgda", "normalizer": "l2"}), UnknownName, "close: normaliser"),

@@ -211,10 +211,10 @@ class Progress(pl.Callback):
 
 def _stuck(line: dict[str, Any], steps: int) -> str:
     """Why no step counts any more, and what to do."""
-    if rows := line["not_finite"]:
-        found, do = f"{', '.join(rows)} not finite", "Leave those paths out, or mend their losses or teachers."
-    else:
-        found, do = "losses that are finite and gradients that are not", "Lower train.lr, or leave paths out."
+    rows = line["not_finite"]
+    found = f"{', '.join(rows)} not finite" if rows else "losses that are finite and gradients that are not"
+    sound = rows and all("/" in row for row in rows)  # the task's own loss is
+    do = "Leave those paths out, or mend their losses or teachers." if sound else "Lower train.lr, or leave paths out."
     return f"step {line['step']}: expected finite gradients, found none in the last {steps} steps, and {found}. {do}"
 
 

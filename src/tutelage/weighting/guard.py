@@ -85,7 +85,6 @@ class Guard(Weighting):
         self._news: list[str] = []
         self._reads: Mapping[str, Tap] = {}
         self._answers = torch.zeros(0, dtype=torch.bool)
-        self._any_answers = False
         self.register_buffer("looks", torch.zeros(memory, 0))
         self.register_buffer("size", torch.zeros(0))
         self.register_buffer("shut", torch.zeros(0, dtype=torch.bool))
@@ -100,7 +99,6 @@ class Guard(Weighting):
             )
         self._reads = dict(spec.reads)
         self._answers = torch.tensor([row.path in spec.responses for row in rows])
-        self._any_answers = bool(self._answers.any())
         device = self.looks.device
         self.looks = torch.full((self.memory, len(rows)), torch.inf, device=device)  # not finite: nothing was seen
         self.size = torch.zeros(len(rows), device=device)
@@ -128,7 +126,7 @@ class Guard(Weighting):
 
         Harm done early costs the most.
         """
-        early = self._any_answers and self.step < self.every and self.step & (self.step - 1) == 0
+        early = self.step < self.every and self.step & (self.step - 1) == 0 and bool(self._answers.any())
         return self.step if early or self.step % self.every == 0 else None
 
     def hears(self, ledger: Ledger, lesson: Lesson) -> None:
