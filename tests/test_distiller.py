@@ -14,7 +14,7 @@ from tutelage.connectors import Project
 from tutelage.errors import RecipeError, TapNotFound, UnknownName
 from tutelage.losses import CRD, PAD, dist, dkd, kl, mse, rkd_distance, srrl
 from tutelage.losses.batchwise import batchwise
-from tutelage.tasks import Classification
+from tutelage.tasks import Classification, Segmentation
 from tutelage.weighting import Auto, Fixed, Product, Weighting
 
 
@@ -268,3 +268,18 @@ def test_a_compiled_student_is_read_also_after_one_of_its_class_was_compiled_wit
     one({})
     step = one({"deep": Path(mse, student="1", teacher="1")})
     assert step.lesson.student["1"].shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "size"),
+    [(Classification(3), None, 8.0), (Segmentation(3), None, 0.5), (Classification(3), 2.0, 2.0)],
+    ids=["classification", "segmentation", "asked"],
+)
+def test_the_default_weighting_makes_features_as_large_as_the_task_says(task, asked, size):
+    paths = {
+        "logits": Path(kl),
+        "near": Path(rkd_distance, student="body", teacher="body"),
+        "far": Path(kl, student="fc"),
+    }
+    made = distiller(paths, Auto(feature=asked), task=task)
+    assert made.weighting.scales[0].target == {"logits": 4.0, "near": size / 2, "far": size / 2}
