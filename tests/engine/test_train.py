@@ -1,5 +1,6 @@
 """A stage under Lightning: it learns, stops, resumes and selects."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -134,10 +135,10 @@ def whole_and_resumed(tmp_path, monkeypatch, after, build):
     leave = Checkpoints._leave
     seen = []
 
-    def leave_early(self):
+    def leave_early(self, stop):
         seen.append(1)
         self.stop = "a test" if len(seen) == after else self.stop
-        leave(self)
+        leave(self, stop or self.stop is not None)
 
     monkeypatch.setattr(Checkpoints, "_leave", leave_early)
     with pytest.raises(Interrupted):
@@ -202,6 +203,27 @@ def test_where_every_step_is_skipped_the_run_stops_and_says_why(tmp_path, broken
     rows, do = {"path": ("never/big, never/wide", "Leave those paths out"), "task": ("base", "Lower train.lr")}[broken]
     with pytest.raises(RunError, match=rf"found none in the last 2\d steps, and {rows} not finite\. {do}"):
         train(tmp_path, made, epochs=20)
+
+
+def test_where_all_that_counts_is_silenced_the_run_stops_and_says_so(tmp_path, capsys):
+    def lost(student, teacher):
+        return torch.full((len(student),), torch.nan)
+
+    with pytest.raises(RunError, match=r"found none in the last 2\d steps, and lost/big, lost/wide not finite"):
+        train(tmp_path, stage(Fixed(base=0.0), {"lost": Path(lost)}), epochs=20)
+    assert "some losses were left out; not finite: lost/big (" in capsys.readouterr().err
+
+
+def test_a_stage_may_ask_for_a_part_of_the_learning_rate():
+    from tutelage.engine.module import StageModule
+    from tutelage.engine.train import settled
+
+    rates = []
+    for share in (1.0, 0.1):
+        made = dataclasses.replace(stage(Fixed()), lr=share)
+        module = StageModule(made, settled(Settings(lr=0.5), made), *loaders())
+        rates.append(module.configure_optimizers()["optimizer"].defaults["lr"])
+    assert rates == [0.5, pytest.approx(0.05)]
 
 
 def test_learned_weights_of_paths_have_no_decay_and_a_rate_of_their_own():

@@ -68,7 +68,10 @@ def _keys(task: str | None, seeds: int | None, no_baseline: bool) -> dict[str, A
 
 
 def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+    from tutelage.engine import processes
+
+    if processes.first():
+        typer.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False))
 
 
 @app.command()
@@ -520,10 +523,10 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
     except (InputError, MissingExtra) as error:
         if debug:
             traceback.print_exc()
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        typer.echo(f"{_speaker()}{type(error).__name__}: {error}", err=True)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        typer.echo(f"interrupted: {error}" if str(error) else "interrupted", err=True)
+        typer.echo(f"{_speaker()}interrupted: {error}" if str(error) else "interrupted", err=True)
         return INTERRUPTED
     except typer.Exit as done:
         return int(done.exit_code)
@@ -543,6 +546,12 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
             "\nThis is a defect of tutelage. Please report it with the lines above and `tutelage doctor`.", err=True
         )
         return 1
+
+
+def _speaker() -> str:
+    """Which of several processes speaks; nothing for the first."""
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    return "" if world == "1" or rank == "0" else f"[process {rank} of 0 to {int(world) - 1}] "
 
 
 def _terminated(number: int, frame: Any) -> None:

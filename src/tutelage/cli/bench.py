@@ -17,6 +17,7 @@ from tutelage.bench.leaderboard import left_out
 from tutelage.bench.methods import PLAIN
 from tutelage.bench.results import FILE, pack
 from tutelage.cache import estimate
+from tutelage.engine import processes
 from tutelage.engine.journal import Journal
 from tutelage.engine.results import write_json, write_tensors
 from tutelage.errors import InputError, Interrupted, RecipeError, RunError
@@ -87,6 +88,7 @@ def bench(
         InputError: Something given cannot be used, or a method cannot be built; nothing was trained.
         Interrupted: A signal stopped it; the same command, or `resume`, goes on.
     """
+    processes.alone("bench")
     out = pathlib.Path(out)
     asked: dict[str, Any] = {
         "methods": list(methods),

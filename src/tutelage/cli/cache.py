@@ -14,6 +14,7 @@ import torch
 from tutelage.cache import Local, OnRay, Record, Request, Store, estimate, write
 from tutelage.cache.on_ray import require_ray
 from tutelage.cache.writer import linear
+from tutelage.engine import processes
 from tutelage.engine.hardware import decided
 from tutelage.errors import CacheError, RecipeError
 from tutelage.ledger import Spec
@@ -75,6 +76,7 @@ def cache(
         CacheError: The store was made for something else, or would be too large or take too long.
         MissingExtra: Ray is not installed.
     """
+    processes.alone("cache")
     where = _engine(engine, workers)  # before the work, so that a missing package is said at once
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
     if not raw.get("teachers"):

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from tutelage.engine import processes
 from tutelage.errors import Interrupted, RunError
 
 from .distill import Run, distill
@@ -26,6 +27,7 @@ def demo(out: str | pathlib.Path = "runs/demo", *, resume: bool = False) -> Run:
         RunError: The folder exists already; or, to be resumed, holds no demo.
         Interrupted: A signal stopped it; `resume` goes on.
     """
+    processes.alone("demo")
     out = pathlib.Path(out)
     runs = [*TEACHERS, "student"]
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not resume)):

@@ -1,6 +1,7 @@
 """Distil teachers into a student, train the matched baseline, and say which is better."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from tutelage.engine import processes
 from tutelage.engine.journal import Journal
 from tutelage.errors import Interrupted, RecipeError
 from tutelage.recipe import catalogue, schema
@@ -109,7 +111,8 @@ def execute(
     allow_import: Sequence[str] = (),
     command: str = "distill",
 ) -> Run | None:
-    """Prepare, run and write the results."""
+    """Prepare, run and write the results, in all processes that were started together."""
+    processes.meet(schema.parse(raw).train.accelerator)
     prepared = prepare(raw, live, allow_import=allow_import, force=force or resume)
     show_teachers(prepared)
     show_pairing(prepared)
@@ -120,22 +123,26 @@ def execute(
     try:
         if resume:
             runfolder.compare(out, prepared)
-        else:
+        elif processes.first():
             runfolder.create(out, prepared, runfolder.argv())
         from tutelage.engine.run import run  # Lightning takes seconds to import; a wrong argument should not wait
 
         journal = Journal(out)
         with runfolder.writing(out, line):
-            prepared = cache.fill(prepared, journal.say)
+            with processes.in_turn():
+                prepared = cache.fill(prepared, journal.say)
             plan = dataclasses.replace(prepared.plan(out), tested=lambda: cache.tested(prepared, journal.say))
             outcome = run(plan, journal)
-            runfolder.fill(out, prepared, outcome)
+            if processes.first():
+                runfolder.fill(out, prepared, outcome)
+            processes.wait()
     except (Interrupted, KeyboardInterrupt) as error:
         stopped = str(error) or "stopped by a signal"
         begun = (out / "recipe.yaml").exists()
         raise Interrupted(f"{stopped}. To go on: {line}" if begun else f"{stopped}; nothing was written.") from error
-    announce(prepared, outcome.result, out)
-    return Run(out, outcome.result, outcome.student, outcome.baseline)
+    result = outcome.result or json.loads((out / "result.json").read_text(encoding="utf-8"))
+    announce(prepared, result, out)
+    return Run(out, result, outcome.student, outcome.baseline)
 
 
 def announce(prepared: Prepared, result: Mapping[str, Any], out: pathlib.Path) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from tutelage.cache import CLEAN, Record, Store
 from tutelage.data import Splits
 from tutelage.distiller import Distiller
+from tutelage.engine import processes
 from tutelage.engine.examine import Examined, examine
 from tutelage.engine.hardware import check_accelerator
 from tutelage.errors import CacheError, DataError, InputError, RecipeError
@@ -85,8 +86,8 @@ class Prepared:
             seed=seed,
             baseline=baseline,
             workers=self.recipe.train.workers,
-            rank=0,
-            world=1,
+            rank=processes.rank(),
+            world=processes.world(),
         )
 
     def plan(self, folder: pathlib.Path) -> "Plan":
@@ -243,7 +244,8 @@ def prepare(
         recipe = _without_labels(recipe)
     task = build_task(recipe, splits, allow_import)
     shape = splits.train.shape
-    loader = build_loader(recipe.data, splits, "train", seed=0, workers=0, rank=0, world=1)
+    loader = build_loader(recipe.data, splits, "train")
+    _check_shares(recipe, splits)
     student = build_model("student", recipe.student, shape, task, live, allow_import, recipe.train.seed)
     teachers = {}
     for name, spec in recipe.teachers.items():
@@ -257,7 +259,7 @@ def prepare(
     recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(example))
 
     def selection() -> Any:
-        return build_loader(recipe.data, splits, "selection", seed=0, workers=0, rank=0, world=1)
+        return build_loader(recipe.data, splits, "selection")
 
     examined = examine(teachers, task, selection, force=force, records=_heard(recipe, splits, teachers))
     opened = Prepared(recipe, splits, task, teachers, examined, pairing, live, allow_import, example)
@@ -387,6 +389,13 @@ def _check_paths(recipe: Recipe) -> None:
         )
 
 
+def _check_shares(recipe: Recipe, splits: Splits) -> None:
+    """Processes that share a run need batches that they can share."""
+    for part in ("train", "guard"):
+        if len(getattr(splits, part)):
+            build_loader(recipe.data, splits, part, rank=processes.rank(), world=processes.world())
+
+
 def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
     """Misspelt parts are refused before any data is read."""
     data_options(recipe.data, task_class(recipe, allow_import))
@@ -430,8 +439,9 @@ def _say_notes(role: str, model: nn.Module) -> None:
 
 
 def say(text: str) -> None:
-    """A line for people, on standard error."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """A line for people, on standard error; of several processes that of the first."""
+    if processes.first():
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def show_teachers(prepared: Prepared) -> None:
@@ -455,7 +465,7 @@ def show_pairing(prepared: Prepared) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if not prepared.pairing:
+    if not prepared.pairing or not processes.first():
         return
     table = Table(title="paths", title_justify="left", box=None, pad_edge=False)
     for column in ("path", "loss", "student", "connector", "teacher", "its tap"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import tutelage
+from tutelage.engine import processes
 from tutelage.engine.hardware import computes_bf16
 from tutelage.engine.results import share, write_json, write_text
 from tutelage.errors import InputError, RunError
@@ -160,7 +161,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, its cores, memory, accelerators, threads, and whether ``precision=auto`` is bf16 here."""
+    """The processor, its cores, memory, accelerators, threads, processes, and whether ``precision=auto`` is bf16."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     return {
         "machine": platform.machine(),
@@ -169,6 +170,7 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": None if memory is None else round(memory / 2**30, 1),
+        "processes": processes.world(),
         "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "bf16": computes_bf16(),
     }
@@ -228,7 +230,7 @@ def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str],
     if live:
         return f"tutelage.{command}(…, out={str(folder)!r}, resume=True) with the same modules and data sets"
     allowed = "".join(f" --allow-import {package}" for package in allow_import)
-    return f"tutelage {command} --out {folder} --resume{allowed}"
+    return f"{processes.launcher()} {command} --out {folder} --resume{allowed}"
 
 
 def resumed_recipe(folder: pathlib.Path, given: Mapping[str, Any], command: str) -> pathlib.Path:

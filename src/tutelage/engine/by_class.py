@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from tutelage.ledger import Step
 from tutelage.weighting import Weighting
 
+from . import processes
+
 MOST = 1000
 """Of more classes than this nothing is kept."""
 
@@ -43,12 +45,14 @@ class ByClass:
     def read(self) -> dict[str, Any] | None:
         """Mean weights since the last call by row, one for each class, and how many samples; one transfer.
 
+        Over all processes, each of which has to ask.
+
         Returns:
             ``{"weights": {row: [mean or None]}, "samples": [count]}``; None where nothing was kept.
         """
         if self.sums is None:
             return None
-        *sums, samples = self.sums.tolist()
+        *sums, samples = processes.total(self.sums).tolist()
         self.sums = None
         means = {
             row: [round(total / count, 5) if count else None for total, count in zip(each, samples, strict=True)]

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 
 from tutelage.errors import Interrupted, RunError
 
+from . import processes
 from .journal import Journal
 
 STUCK = 25
@@ -54,10 +55,13 @@ class Metrics(pl.Callback):
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "samples_per_second": steps * pl_module.loader.batch_size / max(now - self._since, 1e-9),
         }
-        if line.get("skipped_steps"):
+        if "not_finite" in line:
             rows = ", ".join(f"{row} ({n}x)" for row, n in line["not_finite"].items()) or "only the gradient"
-            self.journal.say(f"  step {line['step']}: {line['skipped_steps']} step(s) skipped; not finite: {rows}")
-        self._skipped = self._skipped + steps if line.get("skipped_steps") == steps else 0
+            skipped = line.get("skipped_steps")
+            what = f"{skipped} step(s) skipped" if skipped else "some losses were left out"
+            self.journal.say(f"  step {line['step']}: {what}; not finite: {rows}")
+        nothing = line.get("skipped_steps") == steps or ("not_finite" in line and not any(line["weights"].values()))
+        self._skipped = self._skipped + steps if nothing else 0
         pl_module.tally.clear()
         self._since = now
         self.latest = line
@@ -112,12 +116,18 @@ class Checkpoints(pl.Callback):
             signal.signal(number, self._asked)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Save when it is time, and when asked to stop; at the end of an epoch validation comes first."""
+        """Save when it is time, and when asked to stop; at the end of an epoch validation comes first.
+
+        Several processes look whether it is time, or whether one was asked, where a line of the log is due.
+        """
         if pl_module.step % len(pl_module.loader) == 0:
             return
-        if self.stop or time.monotonic() - self._saved > self.every:
+        if processes.world() > 1 and pl_module.step % pl_module.settings.log_every:
+            return  # all must save together, and agreeing takes time
+        stop, due = processes.any_of(self.stop is not None, time.monotonic() - self._saved > self.every)
+        if stop or due:
             self.save(trainer, "last.ckpt")
-        self._leave()
+        self._leave(stop)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Save the best and the last; stop when patience is over."""
@@ -126,7 +136,7 @@ class Checkpoints(pl.Callback):
         self.save(trainer, "last.ckpt")
         if self.patience is not None and len(pl_module.history) - 1 - pl_module.best_epoch >= self.patience:
             trainer.should_stop = True
-        self._leave()
+        self._leave(*processes.any_of(self.stop is not None))
 
     def save(self, trainer: Any, name: str) -> None:
         """Write a checkpoint beside its place and move it there."""
@@ -149,9 +159,9 @@ class Checkpoints(pl.Callback):
             raise KeyboardInterrupt
         self.stop = signal.Signals(number).name
 
-    def _leave(self) -> None:
-        if self.stop is not None:
-            raise Interrupted(f"stopped by {self.stop}; the checkpoint is written")
+    def _leave(self, stop: bool) -> None:
+        if stop:
+            raise Interrupted(f"stopped by {self.stop or 'another process'}; the checkpoint is written")
 
 
 class Progress(pl.Callback):

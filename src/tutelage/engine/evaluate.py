@@ -62,11 +62,23 @@ def read_answers(record: Record, task: Task, batches: Iterable[Any]) -> Answers:
     return collect(lambda batch: record.rows(batch.index, batch.view)[""], task, batches)
 
 
+def fresh_metrics(task: Task) -> dict[str, Any]:
+    """The task's metrics, over what this process has seen: every process that scores a slice sees all of it."""
+    metrics = dict(task.metrics())
+    for metric in metrics.values():
+        metric.distributed_available_fn = _alone
+    return metrics
+
+
+def _alone() -> bool:
+    return False
+
+
 @torch.no_grad()
 def collect(ask: Callable[[Batch], Tensor], task: Task, batches: Iterable[Any]) -> Answers:
     """What is said of the labelled samples of a loader, by whatever answers a batch."""
     kept: dict[str, list[Tensor]] = {}
-    indices, began, metrics = [], time.perf_counter(), task.metrics()
+    indices, began, metrics = [], time.perf_counter(), fresh_metrics(task)
     for raw in batches:
         batch = task.unpack(raw)
         known = batch.labelled

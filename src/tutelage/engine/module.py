@@ -8,13 +8,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tutelage.distiller import STUDENT
 from tutelage.ledger import Batch
 from tutelage.schemes.base import Stage
 
+from . import processes
 from .by_class import ByClass
+from .evaluate import fresh_metrics
 from .optimizers import make_optimizer, make_schedule
 from .settings import Settings
 
@@ -40,19 +43,16 @@ class StageModule(pl.LightningModule):
         self.loader = loader
         self.selection = selection
         self.pupils = nn.ModuleDict(stage.pupils)
-        self.averages = nn.ModuleDict(
-            {
-                name: AveragedModel(pupil.student, multi_avg_fn=_average(settings.ema), use_buffers=True)
-                for name, pupil in stage.pupils.items()
-                if settings.ema is not None
-            }
-        )
+        kept = stage.pupils.items() if settings.ema is not None else ()
+        self.averages = nn.ModuleDict({name: _averaged(pupil.student, settings.ema) for name, pupil in kept})
         self.step = 0
         self.steps = settings.epochs * len(loader)
         self.tally = Tally()
         first = stage.pupils[self.first()]
         self.by_class = ByClass(first.weighting, len(first.task.classes))
         self.history: list[float] = []
+        # Read by DistributedDataParallel, which otherwise hands all buffers round in every step, memories too.
+        self._ddp_params_and_buffers_to_ignore = list(_kept_apart(self))
         self._scores: dict[str, Any] = {}
 
     @property
@@ -147,7 +147,7 @@ class StageModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Fresh metrics."""
-        self._scores = {name: metric.to(self.device) for name, metric in self._task.metrics().items()}
+        self._scores = {name: metric.to(self.device) for name, metric in fresh_metrics(self._task).items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Feed the metrics with the first pupil's predictions."""
@@ -159,8 +159,8 @@ class StageModule(pl.LightningModule):
             metric.update(prediction[known], batch.target[known])
 
     def on_validation_epoch_end(self) -> None:
-        """The main metric joins the history."""
-        self.history.append(float(self._scores[self._task.metric].compute()))
+        """The main metric joins the history; of several processes that of the first, whose statistics are kept."""
+        self.history.append(processes.of_first(float(self._scores[self._task.metric].compute())))
 
     @property
     def best_epoch(self) -> int:
@@ -174,14 +174,17 @@ class StageModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimizer, and a schedule that moves every step."""
-        optimizer = make_optimizer(self.stage.pupils.values(), self.settings, self.loader.batch_size)
+        optimizer = make_optimizer(
+            self.stage.pupils.values(), self.settings, self.loader.batch_size, share=self.stage.lr
+        )
         schedule = make_schedule(optimizer, self.settings, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What Lightning does not know: where we are, and how validation went."""
         where = {"stage": self.stage.name, "step": self.step, "history": list(self.history)}
-        checkpoint.setdefault("tutelage", {}).update(where, by_class=self.by_class.sums)
+        sums = None if self.by_class.sums is None else processes.total(self.by_class.sums)
+        checkpoint.setdefault("tutelage", {}).update(where, by_class=sums)
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
         """Continue from a checkpoint; to be called when optimizers exist."""
@@ -191,7 +194,8 @@ class StageModule(pl.LightningModule):
         for config, state in zip(self.trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True):
             config.scheduler.load_state_dict(state)
         self.history = list(checkpoint["tutelage"]["history"])
-        self.by_class.sums = checkpoint["tutelage"].get("by_class")
+        if processes.first():  # it has the sums of all
+            self.by_class.sums = checkpoint["tutelage"].get("by_class")
 
     @property
     def _task(self) -> Any:
@@ -202,9 +206,20 @@ class StageModule(pl.LightningModule):
         return bool(self.settings.channels_last)
 
 
-def _average(decay: float) -> Any:
+def _kept_apart(module: StageModule) -> Iterator[str]:
+    """Buffers that every process keeps for itself: all but the students' and those of batch norms."""
+    shared = {f"pupils.{pupil}.student." for pupil in module.pupils}
+    norms = {name for name, part in module.named_modules() if isinstance(part, _BatchNorm)}
+    for name, _ in module.named_buffers():
+        if not name.startswith(tuple(shared)) and name.rpartition(".")[0] not in norms:
+            yield name
+
+
+def _averaged(network: nn.Module, decay: float | None) -> AveragedModel:
     make: Any = get_ema_multi_avg_fn
-    return make(decay)
+    averaged = AveragedModel(network, multi_avg_fn=make(decay), use_buffers=True)
+    averaged.requires_grad_(False)
+    return averaged
 
 
 class _Rest:
@@ -249,17 +264,23 @@ class Tally:
         self.steps += 1
 
     def read(self) -> dict[str, Any]:
-        """Means over the steps, and how often each row was not finite; one transfer from the device."""
+        """Means over the steps, and how often each row was not finite; one transfer from the device.
+
+        Over all processes, each of which has to ask.
+        """
         if self.sums is None:
             return {}
-        k = len(self.rows)
-        values = torch.cat([self.sums / self.steps, torch.as_tensor(self.skipped).reshape(1).to(self.sums)]).tolist()
-        bad = {row: round(v * self.steps) for row, v in zip(self.rows, values[2 * k : 3 * k], strict=True) if v > 0}
+        k, entries = len(self.rows), self.steps * processes.world()
+        sums = processes.total(self.sums) / entries
+        values = torch.cat([sums, torch.as_tensor(self.skipped).reshape(1).to(sums)]).tolist()
+        bad = {row: round(v * entries) for row, v in zip(self.rows, values[2 * k : 3 * k], strict=True) if v > 0}
         line = {
             "loss": values[3 * k],
             "losses": dict(zip(self.rows, values[:k], strict=True)),
             "weights": dict(zip(self.rows, values[k : 2 * k], strict=True)),
         }
         if values[-1]:
-            line |= {"skipped_steps": round(values[-1]), "not_finite": bad}
+            line["skipped_steps"] = round(values[-1])
+        if values[-1] or bad:
+            line["not_finite"] = bad
         return line

@@ -14,8 +14,13 @@ from tutelage.distiller import Distiller
 from .settings import Settings
 
 
-def make_optimizer(pupils: Iterable[Distiller], settings: Settings, batch_size: int) -> Optimizer:
-    """One optimizer over all pupils; learned weights of paths are a group of their own, without decay."""
+def make_optimizer(
+    pupils: Iterable[Distiller], settings: Settings, batch_size: int, *, share: float = 1.0
+) -> Optimizer:
+    """One optimizer over all pupils; learned weights of paths are a group of their own, without decay.
+
+    The learning rate is a `share` of what the settings say.
+    """
     pupils = list(pupils)
     learned = [p for pupil in pupils for p in pupil.weighting.parameters()]
     theirs = {id(p) for p in learned}
@@ -28,11 +33,11 @@ def make_optimizer(pupils: Iterable[Distiller], settings: Settings, batch_size: 
     if chosen_optimizer(pupils[0].student, settings) == "adamw":
         lr = settings.lr if settings.lr is not None else 0.001 * batch_size / 128
         decay = 0.05 if settings.weight_decay is None else settings.weight_decay
-        return torch.optim.AdamW(groups, lr=lr, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(groups, lr=share * lr, weight_decay=decay, fused=True)
     lr = settings.lr if settings.lr is not None else 0.1 * batch_size / 128
     decay = 5e-4 if settings.weight_decay is None else settings.weight_decay
     return torch.optim.SGD(
-        groups, lr=lr, momentum=settings.momentum, weight_decay=decay, nesterov=settings.momentum > 0, fused=True
+        groups, lr=share * lr, momentum=settings.momentum, weight_decay=decay, nesterov=settings.momentum > 0, fused=True
     )
 
 

@@ -16,6 +16,7 @@ from tutelage.models import latency, macs, parameters
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
 
+from . import processes
 from .evaluate import Answers, answer, read_answers
 from .examine import Examined
 from .journal import Journal
@@ -74,7 +75,7 @@ class Outcome:
     Args:
         student: The distilled student of the first seed, a plain module.
         baseline: The baseline of the first seed; None without one.
-        result: The content of result.json.
+        result: The content of result.json; empty in all processes but the first.
         others: What became of the first seed's other pupils of the last stage, plain modules by name.
     """
 
@@ -85,7 +86,10 @@ class Outcome:
 
 
 def run(plan: Plan, journal: Journal) -> Outcome:
-    """Train, compare, and write the results; what is already done is loaded."""
+    """Train, compare, and write the results; what is already done is loaded.
+
+    Of several processes all train, and the first alone compares and writes: the others have no result.
+    """
     began = time.perf_counter()
     students, baselines = [], []
     others: dict[str, nn.Module] = {}
@@ -95,6 +99,8 @@ def run(plan: Plan, journal: Journal) -> Outcome:
         others = others or beside
         if plan.baseline:
             baselines.append(_train_alone(plan, journal, seed, BASELINE))
+    if not processes.first():
+        return Outcome(students[0][0], baselines[0][0] if baselines else None, {}, others)
     journal.say("reading the test split, once")
     test = plan.loaders("test", plan.settings.seed, False)
     said = {STUDENT: [answer(model, plan.task, test) for model, _ in students]}

@@ -36,7 +36,7 @@ class Settings:
         offload: A folder on a disk into which teachers' weights are moved, to be read page by page when they are used
             (and on a GPU, to be there for a teacher's own forward alone): for teachers larger than memory.
         workers: Processes that decode pictures; 0 for none. In-memory data needs none.
-        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``; one device.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``; one device for each process.
     """
 
     epochs: int = 30

@@ -17,6 +17,7 @@ from torch import nn
 from tutelage.errors import RunError
 from tutelage.schemes.base import Stage
 
+from . import processes
 from .callbacks import Checkpoints, Metrics, Progress
 from .hardware import decided
 from .journal import Journal
@@ -87,7 +88,9 @@ def train_stage(
     try:
         if not (kept / "done.json").exists():
             _train(module, settings, folder, journal, name)
-            _keep(folder, kept, module, journal)
+            if processes.first():
+                _keep(folder, kept, module, journal)
+            processes.wait()
     except OSError as error:
         raise RunError(
             f"{folder}: expected to write checkpoints here, found: {error.strerror or error}. Make room or choose "
@@ -138,7 +141,7 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         trainer = pl.Trainer(
             accelerator=settings.accelerator,
-            devices=1,
+            **_devices(),
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             max_epochs=epochs,
             reload_dataloaders_every_n_epochs=1,
@@ -153,6 +156,23 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
         )
         trainer.fit(module)
     module.cpu()
+
+
+def _devices() -> dict[str, Any]:
+    """What Lightning should know of the processes that share this run."""
+    if processes.world() == 1:
+        return {"devices": 1}
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
+
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    return {
+        "devices": here,
+        "num_nodes": processes.world() // here,
+        # Connectors of paths that are switched off take no part in a step.
+        "strategy": DDPStrategy(find_unused_parameters=True),
+        "plugins": [TorchElasticEnvironment()],
+    }
 
 
 class _Steps(pl.Callback):

@@ -326,6 +326,7 @@ def build_loader(
     slice_ = getattr(splits, part)
     if part == "guard" and not clean:
         size = 1 if slice_.ragged else min(128, spec.batch_size, len(slice_))
+        size = max(size - size % world, world)
         return Loader(slice_, batch_size=size, seed=seed, augment=None, rank=rank, world=world)
     if clean or part != "train":
         slice_ = slice_.whole()

@@ -26,6 +26,7 @@ class Stage:
         step: Replaces the default where a teacher learns too.
         after_step: Called after every optimizer step.
         epochs: How long; None: as the run's settings say.
+        lr: Peak learning rate, as a multiple of the run's.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stage:
     step: Callable[[Batch], Mapping[str, Step]] | None = None
     after_step: Sequence[Callable[[], None]] = field(default=())
     epochs: int | None = None
+    lr: float = 1.0
 
     def __call__(self, batch: Batch) -> Mapping[str, Step]:
         """One step of every pupil."""
