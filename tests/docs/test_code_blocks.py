@@ -53,7 +53,8 @@ def command_lines(page: pathlib.Path) -> list[str]:
             typed = block.code.replace("\\\n", " ").splitlines()
             if block.language == "console":
                 typed = [line.removeprefix("$ ") for line in typed if line.startswith("$ ")]
-            lines += [line.strip() for line in typed if line.startswith(("tutelage ", "python -m tutelage ", "torchrun "))]
+            ours = ("tutelage ", "python -m tutelage ", "torchrun ")
+            lines += [line.strip() for line in typed if line.startswith(ours)]
     return lines
 
 

@@ -31,13 +31,13 @@ def make_optimizer(
     if learned:
         groups.append({"params": learned, "weight_decay": 0.0, "lr": settings.weighting_lr})
     if chosen_optimizer(pupils[0].student, settings) == "adamw":
-        lr = settings.lr if settings.lr is not None else 0.001 * batch_size / 128
+        lr = share * (settings.lr if settings.lr is not None else 0.001 * batch_size / 128)
         decay = 0.05 if settings.weight_decay is None else settings.weight_decay
-        return torch.optim.AdamW(groups, lr=share * lr, weight_decay=decay, fused=True)
-    lr = settings.lr if settings.lr is not None else 0.1 * batch_size / 128
+        return torch.optim.AdamW(groups, lr=lr, weight_decay=decay, fused=True)
+    lr = share * (settings.lr if settings.lr is not None else 0.1 * batch_size / 128)
     decay = 5e-4 if settings.weight_decay is None else settings.weight_decay
     return torch.optim.SGD(
-        groups, lr=share * lr, momentum=settings.momentum, weight_decay=decay, nesterov=settings.momentum > 0, fused=True
+        groups, lr=lr, momentum=settings.momentum, weight_decay=decay, nesterov=settings.momentum > 0, fused=True
     )
 
 

@@ -15,7 +15,6 @@ from tutelage.weighting import Fixed
 
 from .base import Cast, Stage
 
-
 LR = 0.1
 """Of the run's learning rate: layers without normalisation do not bear all of it."""
 
