@@ -217,6 +217,32 @@ def test_the_default_weighting_takes_every_kind_of_loss():
     assert decoupled.std() > 0
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_layers_of_paths_move_no_farther_than_the_student(size):
+    paths = {"body": Path(mse, student="body", teacher="body", connector=Project())}
+    made = distiller(paths, Fixed({"body": size}), example=batch(6))
+    made(batch(6)).loss.backward()
+    before = [p.grad.clone() for p in made.paths.parameters()]
+    student = [p.grad.clone() for p in made.student.parameters()]
+    made.before_step()
+    norm = torch.nn.utils.get_total_norm
+    limit, had = norm(student), norm(before)
+    after = [p.grad for p in made.paths.parameters()]
+    assert (had > limit) == (size > 1)
+    assert_close(norm(after), torch.minimum(limit, had))
+    assert_close(after[0] / after[0].norm(), before[0] / before[0].norm())
+    assert all(torch.equal(p.grad, g) for p, g in zip(made.student.parameters(), student, strict=True))
+
+
+def test_layers_of_paths_are_free_where_the_student_has_no_gradient():
+    paths = {"body": Path(mse, student="body", teacher="body", connector=Project())}
+    made = distiller(paths, Fixed(), example=batch(6))
+    for p in made.paths.parameters():
+        p.grad = torch.ones_like(p)
+    made.before_step()
+    assert all(bool((p.grad == 1).all()) for p in made.paths.parameters())
+
+
 class Operations(TorchDispatchMode):
     """Counts operations by name."""
 

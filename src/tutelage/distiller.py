@@ -166,6 +166,23 @@ class Distiller(nn.Module):
         """One step alone: attend, then learn."""
         return self.learn(batch, {STUDENT: self.attend(batch)})
 
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """To be called between backward and the optimizer's step: paths' own layers move no farther than the student.
+
+        A weight on a path also multiplies what its connectors and heads learn from. Where it is large they would leave
+        every bound, and take the student with them. So their gradient, all together, is scaled down to the norm of the
+        student's.
+        """
+        norms = [
+            nn.utils.get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
+            for part in (self.student, self.paths)
+        ]
+        share = torch.where(norms[0] > 0, norms[0] / norms[1].clamp(min=1e-12), 1.0).clamp(max=1.0)
+        for p in self.paths.parameters():
+            if p.grad is not None:
+                p.grad.mul_(share)
+
     def after_step(self, batch: Batch | None = None) -> None:
         """To be called once after the optimizer's step: memories are written, weightings move on."""
         for path in self._all_paths():

@@ -41,14 +41,14 @@ def look(gate, *, good=1.0, bad=-1.0, seed=0, scale=1.0):
     gate.hears(Ledger(ROWS, torch.stack(rows), tuple(rows)), Lesson(None, {"": out, "deep": deep}, {}, {}))
 
 
-def test_alignment_is_the_cosine_of_the_gradients_where_the_row_reads():
+def test_alignment_and_pull_are_those_of_the_gradients_where_the_row_reads():
     gate = bound()
     out = torch.randn(5, 3, requires_grad=True)
     deep = torch.randn(5, 4, requires_grad=True)
     joined = out + deep[:, :3]
     task, good, bad = joined.square().sum(1), (joined - 1).abs().sum(1), -(joined**3).sum(1)
     rows = [task, good, bad, deep.exp().sum(1)]
-    found = gate.alignment(
+    found, pull = gate.compare(
         Ledger(ROWS, torch.stack(rows), tuple(rows)), Lesson(None, {"": joined, "deep": deep}, {}, {})
     )
     first, where = 2 * joined, torch.cat([2 * joined, torch.zeros(5, 1)], dim=1)
@@ -59,6 +59,9 @@ def test_alignment_is_the_cosine_of_the_gradients_where_the_row_reads():
     ]
     assert found[0].isnan()
     torch.testing.assert_close(found[1:], torch.stack(expected).detach())
+    assert pull[0].isnan()
+    assert float(pull[2]) == pytest.approx(((3 * joined.square()).norm() / first.norm()).item())
+    assert float(pull[3]) == pytest.approx((deep.exp().norm() / where.norm()).item())
 
 
 def test_a_row_against_the_task_is_shut_and_named_and_others_stay_open():
@@ -232,6 +235,61 @@ def test_under_auto_what_a_shut_path_had_goes_to_the_others_of_its_kind_until_it
     for _ in range(4):
         opened = look(1.0)
     assert opened[:, 0].tolist() == [1.0, 1.0, 1.0, 1.0]
+
+
+FEATURES = (Row("base"), Row("logits", "big"), Row("deep", "big"), Row("deep", "wide"), Row("wide", "big"))
+
+
+def held(pulls, *, answers=0.0, cosine=0.0, looks=1, **options):
+    """`Auto` after looks at rows that pull so hard at their taps, as they are weighed, and its news."""
+    reads = {"logits": "", "deep": "deep", "wide": "wide"}
+    rule = Auto(warmup=0, share="whole", **options)
+    rule.bind(FEATURES, Spec(call=None, taps={}, reads=reads, responses=frozenset({"logits"}), held_out=True))
+    ledger = Ledger(FEATURES, torch.ones(5, 6))
+    lesson = Lesson(Classification(4).unpack((torch.rand(6, 2), torch.zeros(6).long())), {}, {}, {})
+    free = rule(ledger, lesson).mean(dim=1)
+    guard = rule.gates[-1]
+    cosines = torch.tensor([torch.nan, 1.0, *[cosine] * 3])
+    guard.compare = lambda *_: (cosines, torch.tensor([torch.nan, answers, *pulls]) / free)
+    for _ in range(looks):
+        guard.step += guard.every
+        rule.hears(ledger, lesson)
+    weights = rule(ledger, lesson).mean(dim=1)
+    return (weights / free).tolist(), rule
+
+
+def test_under_auto_features_that_pull_too_hard_across_the_task_are_held_together_and_answers_are_not():
+    assert held([1.0, 1.0, 1.0])[0] == [1.0] * 5
+    # Teachers of one path are added, paths are at right angles: (3 + 3, 8) is 10 where 3 are allowed.
+    factors, rule = held([3.0, 3.0, 8.0], answers=0.0)
+    assert factors == pytest.approx([1.0, 1.0, 0.3, 0.3, 0.3])
+    (told,) = rule.news()
+    assert told == (
+        "paths on features are held to 0.30 of their size since step 25: they pulled 10 times as hard as the task, "
+        "across its direction"
+    )
+    assert rule.news() == []
+
+
+def test_under_auto_answers_lend_features_their_reach_and_what_pulls_along_the_task_is_free():
+    assert held([3.0, 3.0, 8.0], answers=1.0)[0][2:] == pytest.approx([0.6] * 3)
+    assert held([3.0, 3.0, 8.0], cosine=1.0)[0] == [1.0] * 5
+    assert held([3.0, 3.0, 8.0], cosine=0.8)[0][2:] == pytest.approx([0.5] * 3)
+    assert held([3.0, 3.0, 8.0], reach=100.0)[0] == [1.0] * 5
+    with pytest.raises(InputError, match="expected reach above 0, found 0"):
+        Auto(reach=0)
+
+
+def test_under_auto_how_far_features_are_held_is_in_the_checkpoint_and_told_once():
+    _, rule = held([3.0, 3.0, 8.0], looks=3)
+    assert len(rule.news()) == 1
+    again = Auto(warmup=0, share="whole")
+    spec = Spec(call=None, taps={}, reads={}, responses=frozenset({"logits"}), held_out=True)
+    again.bind(FEATURES, spec)
+    again.load_state_dict(rule.state_dict())
+    assert float(again.held) == pytest.approx(0.3)
+    again.bind(FEATURES, spec)
+    assert float(again.held) == 1.0
 
 
 def test_an_alignment_close_to_0_is_no_harm_however_sure_it_is():

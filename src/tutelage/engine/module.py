@@ -112,7 +112,12 @@ class StageModule(pl.LightningModule):
         return torch.stack([step.loss for step in steps.values()]).sum()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip; and skip the step on the device, without asking it, where the gradient is not finite."""
+        """Hold the paths' own layers back, clip; and skip the step on the device where the gradient is not finite.
+
+        The device is not asked.
+        """
+        for pupil in self.stage.pupils.values():
+            pupil.before_step()
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm(grads)
         optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]

@@ -10,10 +10,14 @@ from tutelage.ledger import Ledger, Lesson, Row, Spec
 
 from .base import Weighting, by_path
 from .calibrate import Calibrate
+from .gramian import shared_mean
 from .guard import Guard
 from .product import Product
 from .trust import Trust
 from .warmup import Warmup
+
+TOLD = 0.5
+"""Paths on features that are held to less of their size than this are named, once."""
 
 
 class Auto(Product):
@@ -30,9 +34,14 @@ class Auto(Product):
     the task there are shut (`Guard`); what a path had that is shut altogether goes to the others of its kind, as if it
     had never been named.
 
+    How large a loss is does not say how hard it pulls. So the guard's looks also compare gradients where paths on
+    features read the student: all together, they may pull `reach` times as hard across the task's direction as task and
+    answers pull along theirs, and are held to that.
+
     Args:
         response: Size of all paths on the student's output relative to the task's loss, 0 or more.
         feature: Size of all other paths together, 0 or more; None for what the task says.
+        reach: How hard paths on features may pull across the direction of the task, above 0; infinity for any.
         warmup: Optimizer steps over which the other paths fade in.
         share: How the teachers of a path share its weight: ``"trust"`` sample by sample; ``"pixel"`` the same at each
             pixel where a path allows it (see `Trust`); ``"equal"`` all alike, the control for it; ``"whole"`` each has
@@ -48,12 +57,16 @@ class Auto(Product):
     """
 
     regained: Tensor
+    pull: Tensor
+    held: Tensor
+    lowest: Tensor
 
     def __init__(
         self,
         *,
         response: float = 4.0,
         feature: float | None = None,
+        reach: float = 3.0,
         warmup: int = 100,
         share: Literal["trust", "pixel", "equal", "whole"] = "trust",
         guard: bool = True,
@@ -61,11 +74,18 @@ class Auto(Product):
         super().__init__()
         if share not in ("trust", "pixel", "equal", "whole"):
             raise InputError(f"Auto: expected share='trust', 'pixel', 'equal' or 'whole'; found {share!r}.")
+        if not reach > 0:
+            raise InputError(f"Auto: expected reach above 0, found {reach}.")
         self.register_buffer("regained", torch.ones(0))
+        self.register_buffer("pull", torch.zeros(0))
+        self.register_buffer("held", torch.ones(()))
+        self.register_buffer("lowest", torch.ones(()))
+        self._news: list[str] = []
         self._kinds: list[list[list[int]]] = []
         self.share = share
         self.response = response
         self.feature = feature
+        self.reach = reach
         self.warmup = warmup
         self.guard = guard
 
@@ -87,18 +107,59 @@ class Auto(Product):
         self.gates = nn.ModuleList(gates)
         self._kinds = [[paths[path] for path in kind] for kind in (responses, features)]
         self.regained = torch.ones(len(rows), device=self.regained.device)
+        self.pull = torch.full((len(rows),), torch.nan, device=self.pull.device)  # nothing was seen
+        self.held, self.lowest = torch.ones_like(self.held), torch.ones_like(self.lowest)
         super().bind(rows, spec)
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """The product of scale and gates, with what was regained from paths that are shut, ``[K, B]``."""
+        weights = self._free(ledger, lesson)
+        features = [k for members in self._kinds[1] for k in members]
+        weights[features] = weights[features] * self.held.to(weights)
+        return weights
+
+    def _free(self, ledger: Ledger, lesson: Lesson) -> Tensor:
+        """The weights before paths on features are held."""
         return super().forward(ledger, lesson) * self.regained.to(ledger.losses.dtype)[:, None]
 
     def hears(self, ledger: Ledger, lesson: Lesson) -> None:
-        """Tell the guard, and share anew what belongs to paths of one kind."""
+        """Tell the guard, share anew what belongs to paths of one kind, and hold paths on features to their reach."""
         super().hears(ledger, lesson)
-        shut = next(gate for gate in self.gates if isinstance(gate, Guard)).shut.tolist()  # nobody else asks
+        guard = next(gate for gate in self.gates if isinstance(gate, Guard))  # nobody else asks
+        shut = guard.shut.tolist()
         self.regained.fill_(1.0)
         for kind in self._kinds:
             heard = [members for members in kind if not all(shut[k] for k in members)]
             for members in heard:
                 self.regained[members] = len(kind) / len(heard)
+        if guard.step % guard.every == 0:  # before, layers of paths have learned nothing yet
+            self._hold(guard, ledger, lesson)
+
+    @torch.no_grad()
+    def _hold(self, guard: Guard, ledger: Ledger, lesson: Lesson) -> None:
+        """Pulls move half-way to what a look finds, since one look sees one batch."""
+        responses, features = self._kinds
+        if not features:
+            return
+        across = (1 - guard.aligned.square()).clamp(min=0).sqrt()
+        across[[k for members in responses for k in members]] = 1.0
+        found = (guard.pull * across).to(self.pull)
+        old = self.pull.where(self.pull.isfinite(), found)
+        self.pull = torch.where(found.isfinite(), (old + found) / 2, self.pull)
+        pulls = self.pull.nan_to_num(0.0) * shared_mean(self._free(ledger, lesson).mean(dim=1)).to(self.pull)
+        # Teachers of one path ask for much the same; different paths for different things.
+        total = torch.stack([pulls[members].sum() for members in features]).square().sum().sqrt()
+        most = self.reach * (1 + sum((pulls[members].sum() for members in responses), start=pulls.new_zeros(())))
+        self.held = (most / total.clamp(min=1e-12)).clamp(max=1.0).to(self.held)
+        lowest = torch.minimum(self.lowest, self.held)
+        if lowest < TOLD <= self.lowest:
+            self._news.append(
+                f"paths on features are held to {float(self.held):.2f} of their size since step {guard.step}: they "
+                f"pulled {float(total):.3g} times as hard as the task, across its direction"
+            )
+        self.lowest = lowest
+
+    def news(self) -> list[str]:
+        """The news of every part, and when paths on features are held to less than half their size."""
+        told, self._news = self._news, []
+        return [*super().news(), *told]

@@ -85,6 +85,7 @@ class Guard(Weighting):
         self._news: list[str] = []
         self._reads: Mapping[str, Tap] = {}
         self._answers = torch.zeros(0, dtype=torch.bool)
+        self.aligned, self.pull = torch.zeros(0), torch.zeros(0)  # what the last look found
         self.register_buffer("looks", torch.zeros(memory, 0))
         self.register_buffer("size", torch.zeros(0))
         self.register_buffer("shut", torch.zeros(0, dtype=torch.bool))
@@ -131,7 +132,8 @@ class Guard(Weighting):
 
     def hears(self, ledger: Ledger, lesson: Lesson) -> None:
         """Take note of each row's alignment, and decide."""
-        alignment = self.alignment(ledger, lesson).nan_to_num(nan=torch.inf)
+        self.aligned, self.pull = self.compare(ledger, lesson)
+        alignment = self.aligned.nan_to_num(nan=torch.inf)
         if self.step % self.every:  # too early for what is read through layers that have learned nothing yet
             alignment = alignment.where(self._answers.to(alignment.device), torch.inf)
         self.looks = torch.cat([self.looks[1:], alignment[None].to(self.looks)])
@@ -158,8 +160,12 @@ class Guard(Weighting):
         square = torch.where(known, self.looks - mean, 0.0).square().sum(dim=0)
         return mean, (square / (seen * (seen - 1)).clamp(min=1)).sqrt(), seen
 
-    def alignment(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        """Cosine of each row's gradient and the task's where the row reads, ``[K]``; NaN for those without one."""
+    def compare(self, ledger: Ledger, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Each row's gradient and the task's, where the row reads the student.
+
+        Returns:
+            Their cosine, and the norm of the row's over that of the task's, ``[K]`` each; NaN for rows without one.
+        """
         own = [k for k, row in enumerate(ledger.rows) if row.teacher is None]
         task = torch.stack([ledger.row(k).mean() for k in own]).sum()
         places = {path: (tap,) if isinstance(tap, str) else tap for path, tap in self._reads.items()}
@@ -179,7 +185,7 @@ class Guard(Weighting):
             sums[:, k] = torch.stack([(pulls * wanted).sum(), pulls.square().sum(), wanted.square().sum()])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
-        return (sums[0] / (sums[1] * sums[2]).sqrt()).float()
+        return (sums[0] / (sums[1] * sums[2]).sqrt()).float(), (sums[1] / sums[2]).sqrt().float()
 
     @staticmethod
     def _gradients(objective: Tensor, places: list[Tensor]) -> list[Tensor]:
