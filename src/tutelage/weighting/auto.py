@@ -107,7 +107,7 @@ class Auto(Product):
         self.gates = nn.ModuleList(gates)
         self._kinds = [[paths[path] for path in kind] for kind in (responses, features)]
         self.regained = torch.ones(len(rows), device=self.regained.device)
-        self.pull = torch.full((len(rows),), torch.nan, device=self.pull.device)  # nothing was seen
+        self.pull = torch.full((len(rows),), torch.inf, device=self.pull.device)  # not finite: nothing was seen
         self.held, self.lowest = torch.ones_like(self.held), torch.ones_like(self.lowest)
         super().bind(rows, spec)
 
@@ -146,7 +146,8 @@ class Auto(Product):
         found = (guard.pull * across).to(self.pull)
         old = self.pull.where(self.pull.isfinite(), found)
         self.pull = torch.where(found.isfinite(), (old + found) / 2, self.pull)
-        pulls = self.pull.nan_to_num(0.0) * shared_mean(self._free(ledger, lesson).mean(dim=1)).to(self.pull)
+        known = self.pull.where(self.pull.isfinite(), 0.0)
+        pulls = known * shared_mean(self._free(ledger, lesson).mean(dim=1)).to(self.pull)
         # Teachers of one path ask for much the same; different paths for different things.
         total = torch.stack([pulls[members].sum() for members in features]).square().sum().sqrt()
         most = self.reach * (1 + sum((pulls[members].sum() for members in responses), start=pulls.new_zeros(())))
