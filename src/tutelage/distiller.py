@@ -174,14 +174,14 @@ class Distiller(nn.Module):
         every bound, and take the student with them. So their gradient, all together, is scaled down to the norm of the
         student's.
         """
-        norms = [
-            nn.utils.get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
-            for part in (self.student, self.paths)
-        ]
-        share = torch.where(norms[0] > 0, norms[0] / norms[1].clamp(min=1e-12), 1.0).clamp(max=1.0)
-        for p in self.paths.parameters():
-            if p.grad is not None:
-                p.grad.mul_(share)
+        own = [p.grad for p in self.paths.parameters() if p.grad is not None]
+        if not own:
+            return
+        student = nn.utils.get_total_norm([p.grad for p in self.student.parameters() if p.grad is not None])
+        share = (student / nn.utils.get_total_norm(own).clamp(min=1e-12)).clamp(max=1.0)
+        share = torch.where(student > 0, share, 1.0)
+        for grad in own:
+            grad.mul_(share)
 
     def after_step(self, batch: Batch | None = None) -> None:
         """To be called once after the optimizer's step: memories are written, weightings move on."""
