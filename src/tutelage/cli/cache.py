@@ -174,11 +174,15 @@ def _refuse_patches(prepared: Prepared, store: pathlib.Path) -> None:
 
 
 def fill(prepared: Prepared, tell: Callable[[str], None]) -> Prepared:
-    """Compute the answers that are missing in the run's store."""
+    """Compute the answers that are missing in the run's store.
+
+    A store of the run's own is looked through; of several processes the first has done so.
+    """
     if prepared.store is None:
         return prepared
     began = time.perf_counter()
-    records = ready(prepared, prepared.store)
+    own = prepared.recipe.train.cache == "auto" and processes.first()
+    records = None if own else ready(prepared, prepared.store)
     if records is None:
         with _Bar() as bar:
             records = write(request(prepared, prepared.store), say=tell, progress=bar)
@@ -269,9 +273,7 @@ def _taps(prepared: Prepared, paths: Mapping[str, Path]) -> dict[str, tuple[str,
 
 
 def ready(prepared: Prepared, folder: pathlib.Path) -> dict[str, Record] | None:
-    """What a store given by the user holds of all teachers, however it was kept; None if something is missing."""
-    if prepared.recipe.train.cache == "auto":
-        return None
+    """What a store holds of all teachers, however it was kept; None if something is missing."""
     try:
         asked, store = request(prepared, folder), Store(folder)
         records = {name: store.record(asked.fingerprints[name], asked.taps[name]) for name in asked.teachers}

@@ -119,6 +119,7 @@ def execute(
     if dry_run:
         return None
     prepared = cache.decide(prepared, out)
+    processes.wait()  # what is decided depends on the room on the disk, which the first will now use
     line = runfolder.resume_line(out, command, allow_import, live=bool(live))
     try:
         if resume:
