@@ -132,10 +132,14 @@ def test_commands_that_cannot_share_their_work_say_so(name, teacher, tmp_path, t
     assert not (tmp_path / "x").exists()
 
 
-def test_more_processes_than_devices_are_refused(monkeypatch):
+@pytest.mark.parametrize(("kind", "found"), [("cuda", 1), ("mps", 1)])
+def test_more_processes_than_devices_are_refused(kind, found, monkeypatch):
     where = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
     for key, value in {**where, "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
     assert processes.started() == 2
-    with pytest.raises(RecipeError, match="a device for each of the 2 processes on this machine, found 1"):
-        processes.meet("mps")
+    with pytest.raises(RecipeError, match=f"a device for each of the 2 processes on this machine, found {found}"):
+        processes.meet("auto")

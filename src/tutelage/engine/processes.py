@@ -49,8 +49,9 @@ def _join(accelerator: str) -> None:
         int(os.environ["LOCAL_WORLD_SIZE"]),
         accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available(),
     )
-    if accelerator == "mps" or (cuda and torch.cuda.device_count() < here):
-        devices = torch.cuda.device_count() if cuda else 1
+    apple = accelerator in ("auto", "gpu", "mps") and not cuda and torch.backends.mps.is_available()
+    devices = torch.cuda.device_count() if cuda else 1 if apple else here
+    if devices < here:
         raise RecipeError(
             f"train.accelerator: expected a device for each of the {here} processes on this machine, found {devices}. "
             "Start fewer (--nproc-per-node), or take train.accelerator=cpu."
