@@ -45,10 +45,8 @@ def meet(accelerator: str = "auto") -> None:
 
 
 def _join(accelerator: str) -> None:
-    here, cuda = (
-        int(os.environ["LOCAL_WORLD_SIZE"]),
-        accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available(),
-    )
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     apple = accelerator in ("auto", "gpu", "mps") and not cuda and torch.backends.mps.is_available()
     devices = torch.cuda.device_count() if cuda else 1 if apple else here
     if devices < here:
