@@ -114,6 +114,7 @@ def test_a_shared_run_that_is_stopped_goes_on_to_the_same_student(teacher, folde
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(teacher, tmp_path, tutelage, monkeypatch):
+    monkeypatch.setattr(processes, "meet", lambda accelerator: None)
     monkeypatch.setattr(processes, "world", lambda: 3)
     code, _, err = tutelage(*command(teacher, str(tmp_path / "odd"), "--student", "cifar/resnet8"))
     assert code == 2
@@ -130,6 +131,12 @@ def test_commands_that_cannot_share_their_work_say_so(name, teacher, tmp_path, t
     assert code == 2
     assert f"{name}: expected one process, found 2" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_processes_that_met_in_another_way_are_refused(monkeypatch):
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    with pytest.raises(RecipeError, match="processes that torchrun started, found 2 that met in another way"):
+        processes.meet()
 
 
 @pytest.mark.parametrize(("kind", "found"), [("cuda", 1), ("mps", 1)])

@@ -35,9 +35,14 @@ def meet(accelerator: str = "auto") -> None:
     """Join the other processes, where several were started together. To be called before anything is built.
 
     Raises:
-        RecipeError: There are fewer devices than processes on this machine.
+        RecipeError: There are fewer devices than processes on this machine, or others than torchrun started them.
     """
     if started() == 1:
+        if world() > 1:
+            raise RecipeError(
+                f"expected processes that torchrun started, found {world()} that met in another way. Start them with "
+                "torchrun, or put the Distiller into your own loop."
+            )
         return
     if not dist.is_initialized():
         _join(accelerator)
