@@ -96,7 +96,7 @@ def train_stage(
             f"{folder}: expected to write checkpoints here, found: {error.strerror or error}. Make room or choose "
             "another folder; what was saved before is intact, and --resume goes on from it."
         ) from error
-    module.load_state_dict(load_checkpoint(kept / "best.ckpt")["state_dict"])
+    module.restore(load_checkpoint(kept / "best.ckpt"))
     done = json.loads((kept / "done.json").read_text(encoding="utf-8"))
     for name_, distiller in stage.pupils.items():
         if name_ in module.averages:

@@ -137,7 +137,7 @@ class Auto(Product):
 
     @torch.no_grad()
     def _hold(self, guard: Guard, ledger: Ledger, lesson: Lesson) -> None:
-        """Pulls move half-way to what a look finds, since one look sees one batch."""
+        """Pulls move half-way to what a look finds, since one look sees one batch; outliers count for ten times."""
         responses, features = self._kinds
         if not features:
             return
@@ -145,7 +145,7 @@ class Auto(Product):
         across[[k for members in responses for k in members]] = 1.0
         found = (guard.pull * across).to(self.pull)
         old = self.pull.where(self.pull.isfinite(), found)
-        self.pull = torch.where(found.isfinite(), (old + found) / 2, self.pull)
+        self.pull = torch.where(found.isfinite(), (old + torch.minimum(found, 10 * old)) / 2, self.pull)
         known = self.pull.where(self.pull.isfinite(), 0.0)
         pulls = known * shared_mean(self._free(ledger, lesson).mean(dim=1)).to(self.pull)
         # Teachers of one path ask for much the same; different paths for different things.
