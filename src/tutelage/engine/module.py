@@ -221,7 +221,7 @@ class StageModule(pl.LightningModule):
             lines = " ".join(line.strip() for line in str(error).splitlines()[1:3])
             raise RunError(
                 f"{self.stage.name}: expected a checkpoint with the parts of this stage, found others ({lines}). "
-                "Another version of tutelage may have begun this run: go on with it, or start a new run in another folder."
+                "Another version of tutelage may have begun this run: go on with it, or start anew in another folder."
             ) from error
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
