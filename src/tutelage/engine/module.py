@@ -22,9 +22,6 @@ from .evaluate import fresh_metrics
 from .optimizers import make_optimizer, make_schedule
 from .settings import Settings
 
-UNUSUAL = 10.0
-"""Times its mean norm of late: a gradient beyond that is clipped where the settings name no limit."""
-
 
 class StageModule(pl.LightningModule):
     """One stage under Lightning.
@@ -40,8 +37,6 @@ class StageModule(pl.LightningModule):
         selection: The loader of the selection split.
     """
 
-    usual: Tensor
-
     def __init__(self, stage: Stage, settings: Settings, loader: Any, selection: Any) -> None:
         super().__init__()
         self.stage = stage
@@ -51,7 +46,6 @@ class StageModule(pl.LightningModule):
         self.pupils = nn.ModuleDict(stage.pupils)
         kept = stage.pupils.items() if settings.ema is not None else ()
         self.averages = nn.ModuleDict({name: _averaged(pupil.student, settings.ema) for name, pupil in kept})
-        self.register_buffer("usual", torch.zeros(()))
         self.step = 0
         self.steps = settings.epochs * len(loader)
         self.tally = Tally()
@@ -119,9 +113,9 @@ class StageModule(pl.LightningModule):
         return torch.stack([step.loss for step in steps.values()]).sum()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hold the paths' own layers back, clip; and skip the step where the gradient is not finite.
+        """Hold the paths' own layers back, clip; and skip the step on the device where the gradient is not finite.
 
-        Without a limit in the settings a gradient is clipped at ten times its usual norm. The device decides, unasked.
+        The device is not asked.
         """
         for pupil in self.stage.pupils.values():
             pupil.before_step()
@@ -129,20 +123,9 @@ class StageModule(pl.LightningModule):
         norm = nn.utils.get_total_norm(grads)
         optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self.tally.skipped = self.tally.skipped + optimizer.found_inf  # type: ignore[attr-defined]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if self.settings.clip is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
-        else:
-            self._clip_unusual(grads, norm.detach())
-
-    def _clip_unusual(self, grads: list[Tensor], norm: Tensor) -> None:
-        known = self.usual > 0
-        most = torch.where(known, UNUSUAL * self.usual, norm)
-        share = torch.where(norm > most, most / norm, 1.0)
-        for grad in grads:
-            grad.mul_(share)
-        kept = torch.where(known, 0.9 * self.usual + 0.1 * torch.minimum(norm, most), norm)
-        self.usual.copy_(torch.where(norm.isfinite(), kept, self.usual))
 
     def finish_step(self, batch: Batch) -> None:
         """Memories are written, averages and weightings move on, the step counts.

@@ -20,7 +20,7 @@ class Settings:
             0.05 for AdamW.
         schedule: ``one-cycle``, ``cosine`` (with warm-up), ``step`` (times 0.1 at 50%, 75% and 90%) or ``constant``.
         warmup: Share of the steps in which the learning rate rises.
-        clip: Largest gradient norm; None: ten times its mean of late, which only outliers reach.
+        clip: Largest gradient norm; None for no clipping.
         weighting_lr: Learning rate of learned weights of paths, which follow no schedule.
         ema: Decay of an exponential moving average of the student, which is then validated and shipped; None for none.
         patience: Epochs without a better validation metric after which training stops; None for never.
