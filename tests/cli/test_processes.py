@@ -90,6 +90,8 @@ def test_two_processes_train_the_student_that_one_does(teacher, folder):
                 assert alone[key].keys() == shared[key].keys()
                 for row in alone[key]:
                     assert shared[key][row] == pytest.approx(alone[key][row], rel=1e-3, abs=1e-5), (kind, key, row)
+    # Each took its share: twice as many would have been counted else.
+    assert [x["samples"] for x in lines(one, "by_class")] == [x["samples"] for x in lines(two, "by_class")]
     assert [x["validation"] for x in lines(one, "validation")] == [x["validation"] for x in lines(two, "validation")]
 
 
