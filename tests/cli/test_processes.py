@@ -49,9 +49,8 @@ def start(arguments: list[str], folder: pathlib.Path, processes: int) -> subproc
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, *launch, "-m", "tutelage", *arguments]
-    return subprocess.Popen(
-        line, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, env=environment, cwd=folder, **pipes)
 
 
 def done(process: subprocess.Popen) -> tuple[str, str]:
@@ -67,9 +66,8 @@ def farthest(one: pathlib.Path, other: pathlib.Path, model: str) -> float:
 
 
 def lines(run: pathlib.Path, kind: str) -> list[dict]:
-    return [
-        line for text in (run / "metrics.jsonl").read_text().splitlines() if (line := json.loads(text))["kind"] == kind
-    ]
+    found = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]
 
 
 def test_two_processes_train_the_student_that_one_does(teacher, folder):

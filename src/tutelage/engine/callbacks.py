@@ -225,7 +225,7 @@ def _stuck(line: dict[str, Any], steps: int) -> str:
     found = f"{', '.join(rows)} not finite" if rows else "losses that are finite and gradients that are not"
     sound = rows and all("/" in row for row in rows)  # the task's own loss is
     do = "Leave those paths out, or mend their losses or teachers." if sound else "Lower train.lr, or leave paths out."
-    return f"step {line['step']}: expected finite gradients, found none in the last {steps} steps, and {found}. {do}"
+    return f"step {line['step']}: expected steps that count, found none in the last {steps} steps, and {found}. {do}"
 
 
 def _task_loss(losses: dict[str, float]) -> float | None:

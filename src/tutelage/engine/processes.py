@@ -50,14 +50,13 @@ def meet(accelerator: str = "auto") -> None:
 
 
 def _join(accelerator: str) -> None:
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
     cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     apple = accelerator in ("auto", "gpu", "mps") and not cuda and torch.backends.mps.is_available()
-    devices = torch.cuda.device_count() if cuda else 1 if apple else here
-    if devices < here:
+    devices = torch.cuda.device_count() if cuda else 1 if apple else here()
+    if devices < here():
         raise RecipeError(
-            f"train.accelerator: expected a device for each of the {here} processes on this machine, found {devices}. "
-            "Start fewer (--nproc-per-node), or take train.accelerator=cpu."
+            f"train.accelerator: expected a device for each of the {here()} processes on this machine, found "
+            f"{devices}. Start fewer (--nproc-per-node), or take train.accelerator=cpu."
         )
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -78,6 +77,11 @@ def rank() -> int:
 def world() -> int:
     """How many processes share every batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def here() -> int:
+    """How many of the processes that torchrun started are on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 def first() -> bool:
@@ -131,9 +135,8 @@ def launcher() -> str:
     """
     if world() == 1:
         return "tutelage"
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
-    machines = f"--nnodes {world() // here} … " if world() > here else ""
-    return f"torchrun {machines}--nproc-per-node {here} -m tutelage"
+    machines = f"--nnodes {world() // here()} … " if world() > here() else ""
+    return f"torchrun {machines}--nproc-per-node {here()} -m tutelage"
 
 
 def any_of(*flags: bool) -> tuple[bool, ...]:

@@ -165,11 +165,10 @@ def _devices() -> dict[str, Any]:
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning.pytorch.strategies import DDPStrategy
 
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
     return {
-        "devices": here,
-        "num_nodes": processes.world() // here,
-        # Connectors of paths that are switched off take no part in a step.
+        "devices": processes.here(),
+        "num_nodes": processes.world() // processes.here(),
+        # A student may have parameters that take no part in a step, such as heads nobody reads.
         "strategy": DDPStrategy(find_unused_parameters=True),
         "plugins": [TorchElasticEnvironment()],
     }

@@ -78,7 +78,7 @@ class Auto(Product):
             raise InputError(f"Auto: expected reach above 0, found {reach}.")
         self.register_buffer("regained", torch.ones(0))
         self.register_buffer("pull", torch.zeros(0))
-        self.register_buffer("held", torch.ones(()))
+        self.register_buffer("held", torch.ones(0))
         self.register_buffer("lowest", torch.ones(()))
         self._news: list[str] = []
         self._kinds: list[list[list[int]]] = []
@@ -108,15 +108,12 @@ class Auto(Product):
         self._kinds = [[paths[path] for path in kind] for kind in (responses, features)]
         self.regained = torch.ones(len(rows), device=self.regained.device)
         self.pull = torch.full((len(rows),), torch.inf, device=self.pull.device)  # not finite: nothing was seen
-        self.held, self.lowest = torch.ones_like(self.held), torch.ones_like(self.lowest)
+        self.held, self.lowest = torch.ones_like(self.regained), torch.ones_like(self.lowest)
         super().bind(rows, spec)
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        """The product of scale and gates, with what was regained from paths that are shut, ``[K, B]``."""
-        weights = self._free(ledger, lesson)
-        features = [k for members in self._kinds[1] for k in members]
-        weights[features] = weights[features] * self.held.to(weights)
-        return weights
+        """The product of scale and gates, with what was regained from shut paths and features held, ``[K, B]``."""
+        return self._free(ledger, lesson) * self.held.to(ledger.losses.dtype)[:, None]
 
     def _free(self, ledger: Ledger, lesson: Lesson) -> Tensor:
         """The weights before paths on features are held."""
@@ -151,11 +148,13 @@ class Auto(Product):
         # Teachers of one path ask for much the same; different paths for different things.
         total = torch.stack([pulls[members].sum() for members in features]).square().sum().sqrt()
         most = self.reach * (1 + sum((pulls[members].sum() for members in responses), start=pulls.new_zeros(())))
-        self.held = (most / total.clamp(min=1e-12)).clamp(max=1.0).to(self.held)
-        lowest = torch.minimum(self.lowest, self.held)
+        held = (most / total.clamp(min=1e-12)).clamp(max=1.0)
+        for members in features:
+            self.held[members] = held
+        lowest = torch.minimum(self.lowest, held)
         if lowest < TOLD <= self.lowest:
             self._news.append(
-                f"paths on features are held to {float(self.held):.2f} of their size since step {guard.step}: they "
+                f"paths on features are held to {float(held):.2f} of their size since step {guard.step}: they "
                 f"pulled {float(total):.3g} times as hard as the task, across its direction"
             )
         self.lowest = lowest
