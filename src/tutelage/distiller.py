@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .errors import RecipeError
 from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step
 from .path import Path, tap_names
-from .taps import Taps
+from .taps import Taps, whole
 from .tasks.base import Task
 from .teachers.base import Teacher
 from .weighting import Auto
@@ -112,7 +112,9 @@ class Distiller(nn.Module):
             held_out=held_out is not None,
             fingerprints=fingerprints or {},
         )
-        self._taps = Taps(student, self.spec.taps[STUDENT], owner=STUDENT)
+        taps = self.spec.taps[STUDENT]
+        self._taps = Taps(student, taps, owner=STUDENT)
+        self._look_taps = Taps(student, (*taps, *map(whole, taps)), owner=STUDENT)
         for name, teacher in teachers.items():
             teacher.bind(self.spec, name)
         heads = {name: teacher.head for name, teacher in teachers.items() if teacher.head is not None}
@@ -194,13 +196,17 @@ class Distiller(nn.Module):
 
     @torch.enable_grad()
     def look(self, batch: Batch) -> tuple[Ledger, Lesson]:
-        """What everybody says of held-out samples, with gradient; in eval mode where the task's loss can be had so."""
+        """What everybody says of held-out samples, with gradient; in eval mode where the task's loss can be had so.
+
+        What a tap averages, turns or squares is read itself as well (`taps.whole`).
+        """
         modes = {module: module.training for module in self.modules()}
         self.eval()
         self.student.train(not self.task.in_eval)
         try:
             with _statistics_kept(self):
-                return self._ledger(batch, {STUDENT: self.attend(batch)})
+                said = self._look_taps(lambda: self.task.call(self.student, batch))
+                return self._ledger(batch, {STUDENT: said})
         finally:
             for module, training in modes.items():
                 module.training = training

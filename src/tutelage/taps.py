@@ -60,6 +60,17 @@ def reads_input(tap: str) -> bool:
     return tap.removesuffix(RMS).endswith((INPUT, POOLED))
 
 
+def whole(tap: str) -> str:
+    """The tap that gives the tensor itself, where this one gives a copy of it: averaged, turned or squared.
+
+    Example:
+        >>> whole("layer3"), whole("layers.3:map"), whole("conv:0:pooled"), whole("layer2:input:rms")
+        ('layer3', 'layers.3', 'conv:0:input', 'layer2:input')
+    """
+    tap = tap.removesuffix(RMS)
+    return tap.removesuffix(POOLED) + INPUT if tap.endswith(POOLED) else tap.removesuffix(MAP)
+
+
 def is_large(tap: str, shape: Sequence[int]) -> bool:
     """Whether a tap gives many channels at many places: what is not kept for a whole training set unless asked.
 

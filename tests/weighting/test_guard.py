@@ -193,6 +193,71 @@ def test_a_look_leaves_the_student_as_it_was():
     assert whole.weighting.gates[0].looks.isfinite().sum(dim=0).tolist() == [0, 1]
 
 
+class Copied(nn.Module):
+    """A network whose channels come last after `body`, and whose classifier is a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 3, 1)
+        self.turn = nn.Identity()
+
+    def forward(self, pictures):
+        turned = self.turn(self.body(pictures).permute(0, 2, 3, 1))
+        return self.head(turned.permute(0, 3, 1, 2)).mean(dim=(2, 3))
+
+
+class Against(nn.Module):
+    """The task's own loss with its sign flipped, as far as the maps and vectors of one tap tell it."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.__dict__["head"] = head
+
+    def forward(self, student, teacher, *, target):
+        student = student[..., None, None] if student.ndim == 2 else student
+        return -nn.functional.cross_entropy(self.head(student).mean(dim=(2, 3)), target, reduction="none")
+
+
+@pytest.mark.parametrize("tap", ["body", "turn:map", "head:pooled"])
+def test_a_row_that_reads_a_copy_is_held_against_the_task_as_well(tap):
+    torch.manual_seed(0)
+    student = Copied()
+    whole = Distiller(
+        student,
+        teachers={"big": Frozen(Copied())},
+        paths={"flipped": Path(Against(student.head), student=tap, teacher=tap)},
+        task=Classification(3),
+        weighting=Product(Fixed(), [Guard(every=1)]),
+        held_out=held_out,
+    )
+    for _ in range(6):
+        whole.after_step()
+    gate = whole.weighting.gates[0]
+    assert gate.looks[-1, 1] == pytest.approx(-1, abs=1e-4)
+    assert gate.shut.tolist() == [False, True]
+
+
+def test_the_pull_of_a_row_that_reads_a_root_mean_square_is_seen_where_it_arrives():
+    torch.manual_seed(0)
+    whole = Distiller(
+        Copied(),
+        teachers={"big": Frozen(Copied())},
+        paths={"size": Path(lambda s, t: -s.flatten(1).mean(dim=1), student="body:rms", teacher="body:rms")},
+        task=Classification(3),
+        weighting=Product(Fixed(), [Guard(every=1)]),
+        held_out=held_out,
+    )
+    for _ in range(2):
+        whole.after_step()
+    gate = whole.weighting.gates[0]
+    ledger, lesson = whole.look(held_out(2))
+    own = torch.autograd.grad(ledger.row(1).mean(), lesson.student["body"], retain_graph=True)[0]
+    task = torch.autograd.grad(ledger.row(0).mean(), lesson.student["body"])[0]
+    assert gate.looks[-1].isfinite().tolist() == [False, True]
+    torch.testing.assert_close(gate.aligned[1], torch.cosine_similarity(own.flatten(), task.flatten(), dim=0))
+    torch.testing.assert_close(gate.pull[1], own.norm() / task.norm())
+
+
 def test_the_default_guards_where_samples_are_held_out_and_only_there():
     assert any(isinstance(gate, Guard) for gate in distiller(held_out=held_out).weighting.gates)
     assert not any(isinstance(gate, Guard) for gate in distiller().weighting.gates)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tutelage.errors import InputError, RecipeError
 from tutelage.ledger import Ledger, Lesson, Row, Spec, Tap
+from tutelage.taps import whole
 
 from .base import Weighting, row_means
 from .gramian import row_gradients
@@ -32,9 +33,9 @@ class Guard(Weighting):
     their first three are `every` steps apart. Where such a row is shut, its own layers go on learning from it, without
     the student, so that it can come to help.
 
-    What this does not see stays open: a row that reads a copy made for reading (``":pooled"``, ``":map"``), and a row
-    that says nothing of use but nothing against the task either, whose alignment is about 0. That such a row is not
-    too large is the scale's business.
+    What this does not see stays open: a row that reads a tensor which the network overwrites in place, and a row that
+    says nothing of use but nothing against the task either, whose alignment is about 0. That such a row is not too
+    large is the scale's business.
 
     Args:
         every: Steps between looks, at least 1. Before that, looks at the rows that read the student's answers follow
@@ -168,11 +169,11 @@ class Guard(Weighting):
         """
         own = [k for k, row in enumerate(ledger.rows) if row.teacher is None]
         task = torch.stack([ledger.row(k).mean() for k in own]).sum()
-        places = {path: (tap,) if isinstance(tap, str) else tap for path, tap in self._reads.items()}
-        taps = [
-            tap for tap in dict.fromkeys(tap for those in places.values() for tap in those) if tap in lesson.student
-        ]
-        found = dict(zip(taps, self._gradients(task, [lesson.student[tap] for tap in taps]), strict=True))
+        # A look reads the tensor itself as well, where a row reads a copy that the network does not go on with.
+        taps = {path: (tap,) if isinstance(tap, str) else tap for path, tap in self._reads.items()}
+        places = {path: dict.fromkeys(map(whole, those)) for path, those in taps.items()}
+        known = [t for t in dict.fromkeys(t for those in places.values() for t in those) if t in lesson.student]
+        found = dict(zip(known, self._gradients(task, [lesson.student[t] for t in known]), strict=True))
         sums = torch.full((3, len(ledger.rows)), torch.nan, dtype=torch.float64, device=ledger.losses.device)
         for k, row in enumerate(ledger.rows):
             reads = [tap for tap in places.get(row.path, ()) if tap in found]
