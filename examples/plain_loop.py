@@ -27,6 +27,7 @@ for epoch in range(5):
         step = distiller(distiller.task.unpack((inputs[index], target[index], index)))
         optimizer.zero_grad()
         step.loss.backward()
+        distiller.before_step()
         optimizer.step()
         distiller.after_step()
     print(epoch, f"accuracy {(student(inputs).argmax(1) == target).float().mean():.3f}")

@@ -164,6 +164,17 @@ def test_runs_in_another_precision_are_not_taken_for_done(whole, teacher, tutela
     assert done() == 0
 
 
+def test_runs_of_another_version_are_kept_and_told(whole, teacher, tutelage, tmp_path):
+    whole = shutil.copytree(whole, tmp_path / "bench")
+    asked = [*job(teacher, whole, "--methods", "auto,plain"), "--dry-run", "--json"]
+    assert "by tutelage" not in tutelage(*asked)[2]
+    older = [line | {"versions": line["versions"] | {"tutelage": "0.0.1"}} for line in lines(whole)]
+    (whole / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in older))
+    code, printed, message = tutelage(*asked)
+    assert (code, json.loads(printed)["runs_done"]) == (0, 4)
+    assert "4 runs by tutelage 0.0.1, this is" in message
+
+
 def test_all_methods_are_built_before_any_is_trained(teacher, tutelage, tmp_path):
     out = tmp_path / "bench"
     methods = ["--methods", "plain,FT,fsp/entirely", "--dry-run"]

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,6 +125,7 @@ def bench(
     built, union = share_store(built, out)
     board = board.of(built)
     _tell_estimate(board, union, budget)
+    _tell_versions(board)
     if dry_run:
         return board.content()
     line = runfolder.resume_line(out, "bench", allow_import, live=is_live(student, teachers, data))
@@ -333,6 +335,18 @@ def _tell_estimate(board: Board, union: Prepared | None, budget: float | None) -
         raise InputError(
             f"--budget: expected at most {budget:.3g} hours, found {seconds / 3600:.3g} by the estimate. Take fewer "
             "methods, seeds or epochs, or raise --budget."
+        )
+
+
+def _tell_versions(board: Board) -> None:
+    """Defaults may differ between versions, and a recipe does not name them all."""
+    here = runfolder.versions().get("tutelage")
+    theirs = Counter(line["versions"].get("tutelage", "unknown") for line in board.found().values())
+    others = [f"{_count(runs, 'run')} by tutelage {version}" for version, runs in theirs.items() if version != here]
+    if others:
+        say(
+            f"bench: {', '.join(others)}, this is {here}. Defaults may have changed in between: to compare like with "
+            "like, start in another folder."
         )
 
 
