@@ -27,8 +27,10 @@ from tutelage.verdict import value
 from . import cache, runfolder
 from .distill import is_live
 from .entrants import Entrant, build, lines
+from .gather import gather
 from .one_store import share_store
-from .prepare import Prepared, gather, prepare, say, show_teachers
+from .prepare import Prepared, prepare
+from .show import say, show_teachers
 
 REQUEST, BOARD = "request.json", "bench.json"
 SCHEMA = 1

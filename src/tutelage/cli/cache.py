@@ -22,7 +22,9 @@ from tutelage.path import Path, tap_names
 from tutelage.recipe.build import build_augment, build_path
 from tutelage.teachers import Frozen
 
-from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
+from .gather import gather
+from .prepare import Prepared, prepare
+from .show import say, show_pairing, show_teachers
 
 VIEWS = 4
 """Views of each sample that are kept where the recipe does not say."""

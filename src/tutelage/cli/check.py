@@ -8,7 +8,9 @@ from tutelage.losses.temperature import suggest
 from tutelage.models import parameters
 
 from . import runfolder
-from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
+from .gather import gather
+from .prepare import Prepared, prepare
+from .show import say, show_pairing, show_teachers
 
 
 def check(

@@ -6,7 +6,7 @@ from tutelage.engine import processes
 from tutelage.errors import Interrupted, RunError
 
 from .distill import Run, distill
-from .prepare import say
+from .show import say
 from .train import train
 
 TEACHERS = {"resnet32": "cifar/resnet32", "wrn_16_2": "cifar/wrn_16_2", "vgg8": "cifar/vgg8"}

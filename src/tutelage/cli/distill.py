@@ -15,7 +15,9 @@ from tutelage.errors import Interrupted, RecipeError
 from tutelage.recipe import catalogue, schema
 
 from . import cache, runfolder
-from .prepare import Prepared, gather, prepare, say, show_pairing, show_teachers
+from .gather import gather
+from .prepare import Prepared, prepare
+from .show import say, show_pairing, show_teachers
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from tutelage.errors import InputError, RecipeError
 from tutelage.models import fingerprint
 from tutelage.models.sources import LIBRARIES
 
-from .prepare import Prepared, say, vary
+from .prepare import Prepared, vary
+from .show import say
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from tutelage.models.folder import is_folder
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_data, build_loader, build_task
 
-from .prepare import chosen, open_model, say
+from .prepare import chosen, open_model
+from .show import say
 
 
 def evaluate(

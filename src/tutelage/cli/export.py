@@ -19,7 +19,7 @@ from tutelage.recipe.build import build_data, build_loader, build_task, choose_t
 from tutelage.tasks.base import Task
 from tutelage.verdict import value
 
-from .prepare import say
+from .show import say
 
 MOST = 64
 """Pictures that are compared, at most."""

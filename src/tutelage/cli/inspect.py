@@ -12,7 +12,8 @@ from tutelage.models.folder import is_folder, read_config
 from tutelage.survey import survey
 from tutelage.tasks import Classification
 
-from .prepare import open_model, say
+from .prepare import open_model
+from .show import say
 
 CLASSLESS = ("sr/",)
 """Models that have no classes."""

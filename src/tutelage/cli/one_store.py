@@ -12,7 +12,8 @@ from tutelage.taps import is_large
 
 from . import cache
 from .entrants import Entrant, heard
-from .prepare import Prepared, say
+from .prepare import Prepared
+from .show import say
 
 
 def share_store(built: Sequence[Entrant], out: pathlib.Path) -> tuple[list[Entrant], Prepared | None]:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,6 +39,8 @@ from tutelage.recipe.schema import Recipe
 from tutelage.recipe.wires import resolve, standing, survey_all
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
+
+from .show import say, show_notes
 
 if TYPE_CHECKING:
     from tutelage.engine.run import Plan
@@ -164,56 +165,6 @@ class Prepared:
         return stages
 
 
-def gather(
-    recipe: str | pathlib.Path | Mapping[str, Any] | None,
-    *,
-    student: Any = None,
-    teachers: Sequence[Any] | Mapping[str, Any] = (),
-    data: Any = None,
-    assignments: Sequence[str] = (),
-    keys: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One plain mapping from a recipe, command-line arguments and Python keywords; live objects apart.
-
-    Later ones win: recipe, then arguments, then ``key.sub=value`` assignments.
-    """
-    raw: dict[str, Any] = {}
-    if isinstance(recipe, Mapping):
-        raw = dict(recipe)
-    elif recipe is not None:
-        raw = schema.read(pathlib.Path(recipe))
-    live: dict[str, Any] = {}
-    if data is not None:
-        options = raw.get("data") if isinstance(raw.get("data"), Mapping) else {}
-        live |= {} if isinstance(data, str | pathlib.Path) else {"data": data}
-        raw["data"] = {**(options or {}), "use": str(data) if "data" not in live else f"live:{type(data).__name__}"}
-    if student is not None:
-        raw["student"] = _named(student, "student", live)[1]
-    if teachers:
-        given = teachers.items() if isinstance(teachers, Mapping) else ((None, teacher) for teacher in teachers)
-        raw["teachers"] = {}
-        for name, teacher in given:
-            found, model = _named(teacher, name, live)
-            if found in raw["teachers"]:
-                raise RecipeError(f"two teachers are called {found!r}. Name them: --teacher NAME=MODEL[@WEIGHTS].")
-            raw["teachers"][found] = model
-    raw.update(keys or {})
-    for assignment in assignments:
-        schema.assign(raw, assignment)
-    return raw, live
-
-
-def _named(model: Any, name: str | None, live: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    if isinstance(model, nn.Module):
-        name = name or type(model).__name__.lower()
-        while name in live:
-            name += "_"
-        live[name] = model
-        return name, {"model": f"live:{type(model).__name__}"}
-    named = parse_model(str(model))
-    return name or named.name, {"model": named.source, **({"weights": named.weights} if named.weights else {})}
-
-
 def prepare(
     raw: Mapping[str, Any],
     live: Mapping[str, Any],
@@ -254,7 +205,7 @@ def prepare(
         if recipe.train.offload is not None:
             map_weights(teachers[name], recipe.train.offload)
     for role, network in {"student": student, **teachers}.items():
-        _say_notes(role, network)
+        show_notes(role, network)
     example = task.unpack(loader.batch(0, 0))
     recipe, pairing = _paired(recipe, task, {"student": student, **teachers}, _two(example))
 
@@ -428,53 +379,5 @@ def open_model(
         fits=(lambda *_: None) if task is None else functools.partial(task.fits, columns=classes),
         allow_import=allow_import,
     )
-    _say_notes("model", found)
+    show_notes("model", found)
     return found
-
-
-def _say_notes(role: str, model: nn.Module) -> None:
-    """What was done to weights on the way: wrappers and prefixes removed, a classifier kept."""
-    for note in model.__dict__.get("origin", {}).get("notes", ()):
-        say(f"  {role}: {note}")
-
-
-def say(text: str) -> None:
-    """A line for people, on standard error; of several processes that of the first."""
-    if processes.first():
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def show_teachers(prepared: Prepared) -> None:
-    """The teachers' scores on the selection split, and what should be known about them."""
-    from tutelage.models import parameters
-
-    for name, found in prepared.examined.items():
-        millions = parameters(prepared.teachers[name]) / 1e6
-        score = f"{prepared.task.metric} {found.validation:.4f} on the selection split"
-        say(f"  teacher {name}: {score}, {millions:.2f} M parameters")
-        for note in found.notes:
-            say(f"    {note}")
-    if prepared.examined and any("were cut from the training set" in note for note in prepared.splits.notes):
-        say(
-            "  (that split was cut from the training set: a teacher that was trained on all of it scores too well here)"
-        )
-
-
-def show_pairing(prepared: Prepared) -> None:
-    """The table of paths, taps and connectors."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if not prepared.pairing or not processes.first():
-        return
-    table = Table(title="paths", title_justify="left", box=None, pad_edge=False)
-    for column in ("path", "loss", "student", "connector", "teacher", "its tap"):
-        table.add_column(column)
-    for row in prepared.pairing:
-        sides = [f"{row[side]} {_size(row[side + '_shape'])}".strip() for side in ("student", "teacher")]
-        table.add_row(row["path"], row["loss"], sides[0], row["connector"], row["teacher_name"], sides[1])
-    Console(stderr=True, width=None if sys.stderr.isatty() else 150).print(table)
-
-
-def _size(shape: Sequence[int] | None) -> str:
-    return "x".join(map(str, shape)) if shape else ""

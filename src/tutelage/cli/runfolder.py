@@ -22,7 +22,8 @@ from tutelage.errors import InputError, RunError
 from tutelage.models import save
 from tutelage.recipe.schema import Recipe, read
 
-from .prepare import Prepared, say
+from .prepare import Prepared
+from .show import say
 
 if TYPE_CHECKING:
     from tutelage.engine.run import Outcome

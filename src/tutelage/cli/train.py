@@ -6,7 +6,7 @@ from typing import Any
 
 from . import runfolder
 from .distill import Run, execute, is_live
-from .prepare import gather
+from .gather import gather
 
 
 def train(

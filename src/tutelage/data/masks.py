@@ -4,7 +4,6 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,38 +16,10 @@ from .coco_masks import Drawn, coco_masks
 from .cut import cut
 from .encoded import Encoded, Shape, in_threads, open_encoded
 from .frames import blocks_of
-from .image_folder import SPLITS, SUFFIXES
+from .mask_files import LAYOUTS, Pair, any_mask, find_pairs, some_of
 from .own import PARTS, picture_of, refuse_shape
 from .slices import UNLABELLED, Slice, Splits
 from .source import Source
-
-PICTURES = ("images", "image", "imgs", "jpegimages")
-MASKS = ("masks", "mask", "labels", "annotations", "segmentationclass")
-MARKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
-"""Files of masks: formats that keep every value."""
-
-LAYOUTS = {
-    "SPLIT/images, SPLIT/masks": "train/images/NAME.jpg with train/masks/NAME.png, val/ and test/ beside them",
-    "images/SPLIT, masks/SPLIT": "the same with the two levels exchanged",
-    "images, masks": "one set without a split",
-    "VOC": "JPEGImages, SegmentationClass and ImageSets/Segmentation/{train,val,test}.txt",
-    "COCO": "JSON files with images, categories and annotations with a segmentation, in the folder or in annotations/",
-}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A picture and its mask.
-
-    Args:
-        name: What people call it: its path within the set, without a suffix.
-        picture: Its file.
-        mask: The file of its mask, or what to draw; None where there is none.
-    """
-
-    name: str
-    picture: pathlib.Path
-    mask: pathlib.Path | Drawn | None
 
 
 class Masks:
@@ -166,34 +137,6 @@ def open_masks(
     return cut(opened, limit=limit, labels=labels, **sizes)
 
 
-def find_pairs(root: pathlib.Path) -> tuple[str, dict[str, list[Pair]]] | None:
-    """The layout of a folder, and the pairs of each part (``train``, and ``selection`` and ``test`` if there are any).
-
-    Nothing is opened. None where it is no folder of pictures with masks.
-    """
-    if not root.is_dir():
-        return None
-    there = _folders(root)
-    if {"jpegimages", "segmentationclass"} <= there.keys():
-        return "Pascal VOC", _voc(root, there)
-    pictures, masks = _first(there, PICTURES), _first(there, MASKS)
-    if pictures is not None and masks is not None:
-        inside = _splits(_folders(pictures))
-        if not inside:
-            listed = {"train": _pairs(root, pictures, masks)}
-            return (f"{pictures.name} and {masks.name}", listed) if _any_mask(listed) else None
-        below = _folders(masks)
-        listed = {split: _pairs(root, folder, below.get(folder.name.lower())) for split, folder in inside.items()}
-        return (f"{pictures.name} and {masks.name} with {_told(inside)}", listed) if _any_mask(listed) else None
-    listed = {}
-    for split, folder in (splits := _splits(there)).items():
-        inner = _folders(folder)
-        pictures = _first(inner, PICTURES)
-        if pictures is not None:
-            listed[split] = _pairs(root, pictures, _first(inner, MASKS))
-    return (f"pictures and masks with {_told(splits)}", listed) if "train" in listed and _any_mask(listed) else None
-
-
 def read_mask(file: pathlib.Path | Drawn) -> Tensor:
     """The values of a mask, uint8 ``[h, w]``; of a palette its numbers, not its colours.
 
@@ -250,7 +193,7 @@ def _open(
 ) -> Source:
     if not pairs["train"]:
         raise DataError(f"expected pictures in the training set of {root}, found none.")
-    bare = [part for part, members in pairs.items() if part != "train" and not _any_mask({part: members})]
+    bare = [part for part, members in pairs.items() if part != "train" and not any_mask({part: members})]
     pairs = {part: members for part, members in pairs.items() if part not in bare}
     every = [pair for part in pairs.values() for pair in part]
     encoded = Encoded([pair.name for pair in every], [pair.picture for pair in every])
@@ -266,7 +209,7 @@ def _open(
         masks = Masks(files, shape, table, masks.gather(torch.arange(len(every))))
     known = torch.tensor([bool((table[seen[n]] != IGNORED).any()) if n in seen else False for n in range(len(every))])
     if empty := [every[number].name for number in sorted(usable) if not known[number]]:
-        notes.append(f"{len(empty):,} pictures have no pixel of any class and count as unlabelled: {_some(empty)}.")
+        notes.append(f"{len(empty):,} pictures have no pixel of any class and count as unlabelled: {some_of(empty)}.")
     if not known.any():
         raise DataError(f"expected masks with pixels of a class in {root}, found none: all are ignored.")
     labels = torch.where(known, 0, UNLABELLED)
@@ -377,7 +320,7 @@ def _refuse_many(root: pathlib.Path, every: Sequence[Pair], bad: Mapping[int, st
     """A note on the pairs that are left out, unless there are too many."""
     if not bad:
         return []
-    some = _some([f"{every[number].name} ({what})" for number, what in sorted(bad.items())])
+    some = some_of([f"{every[number].name} ({what})" for number, what in sorted(bad.items())])
     allowed = int(max_bad * len(every)) if isinstance(max_bad, float) else max_bad
     if len(bad) > allowed:
         raise DataError(
@@ -434,56 +377,3 @@ def _classes(
     table = torch.full((256,), IGNORED, dtype=torch.uint8)
     table[values] = torch.arange(len(names), dtype=torch.uint8)
     return names, table, notes
-
-
-def _voc(root: pathlib.Path, there: Mapping[str, pathlib.Path]) -> dict[str, list[Pair]]:
-    lists = root / "ImageSets" / "Segmentation"
-    pictures = _by_stem(there["jpegimages"], SUFFIXES)
-    masks = _by_stem(there["segmentationclass"], MARKS)
-    listed = {}
-    for split, names in SPLITS.items():
-        file = next((lists / f"{name}.txt" for name in names if (lists / f"{name}.txt").is_file()), None)
-        if file is None:
-            continue
-        wanted = file.read_text(encoding="utf-8").split()
-        if lost := [name for name in wanted if name not in pictures]:
-            raise DataError(f"expected the pictures that {file} names, found {len(lost):,} missing: {_some(lost)}.")
-        listed[split] = [Pair(name, pictures[name], masks.get(name)) for name in wanted]
-    return listed if "train" in listed else {"train": [Pair(n, pictures[n], m) for n, m in sorted(masks.items())]}
-
-
-def _pairs(root: pathlib.Path, pictures: pathlib.Path, masks: pathlib.Path | None) -> list[Pair]:
-    marks = {} if masks is None else _by_stem(masks, MARKS)
-    shown = _by_stem(pictures, SUFFIXES)
-    prefix = pictures.relative_to(root).as_posix()
-    return [Pair(f"{prefix}/{stem}", file, marks.get(stem)) for stem, file in sorted(shown.items())]
-
-
-def _by_stem(folder: pathlib.Path, suffixes: Sequence[str] | set[str]) -> dict[str, pathlib.Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith("."))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(files)}
-
-
-def _folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    return {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-
-
-def _first(there: Mapping[str, pathlib.Path], names: Sequence[str]) -> pathlib.Path | None:
-    return next((there[name] for name in names if name in there), None)
-
-
-def _splits(there: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:
-    found = {split: there[name] for split, known in SPLITS.items() for name in known if name in there}
-    return found if "train" in found else {}
-
-
-def _any_mask(listed: Mapping[str, list[Pair]]) -> bool:
-    return any(pair.mask is not None for part in listed.values() for pair in part)
-
-
-def _told(splits: Mapping[str, pathlib.Path]) -> str:
-    return ", ".join(folder.name for folder in splits.values())
-
-
-def _some(names: Sequence[str]) -> str:
-    return "; ".join(names[:5]) + ("; …" if len(names) > 5 else "")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tutelage.data import open_masks
 from tutelage.data.augment_masks import IGNORED
-from tutelage.data.masks import find_pairs
+from tutelage.data.mask_files import find_pairs
 from tutelage.errors import InputError, MissingExtra
 from tutelage.ledger import BASE, Batch, Outputs
 from tutelage.verdict import judge, value
