@@ -1,5 +1,6 @@
 """What the contract tests feed each part where the usual inputs do not fit: one row a part, or none."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -145,6 +146,10 @@ LOSSES = {
     "ifvd": replace(MAPS, extras={"target": torch.arange(96).reshape(6, 4, 4) % 5}),
     "pairwise": MAPS,
     "pkt": TWO_WIDTHS,
+    "self_attention": LossRow(
+        ((4, 6), (4, 6)), ((4, 9), (4, 9)), build=lambda: functools.partial(losses.self_attention, heads=3)
+    ),
+    "token_relations": LossRow(((4, 6), (3, 4, 4)), ((4, 9), (5, 4, 4))),
     "rkd_angle": TWO_WIDTHS,
     "rkd_distance": TWO_WIDTHS,
     "srrl": LossRow((5, 3, 3), (5, 2, 2), {"head": classifier()}),

@@ -38,7 +38,7 @@ HELPERS = {
         "standardise",
         "temperature",
     ),
-    *("together", "unit"),
+    *("together", "tokens", "unit"),
 }
 """Files of the folder that hold no loss."""
 

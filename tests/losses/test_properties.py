@@ -22,8 +22,10 @@ ZERO_AT_AGREEMENT = {
     "pkt": (5,),
     "rkd_angle": (5,),
     "rkd_distance": (5,),
+    "self_attention": (2, 4, 4),
     "similarity": (5,),
     "spherical": (5,),
+    "token_relations": (5, 6),
 }
 BLIND_TO_A_SHIFT_OF_LOGITS = ("comparative", "dist", "dkd", "kl", "nkd", "soft_cross_entropy", "spherical", "transport")
 BLIND_TO_A_TURN = ("correlation", "info_nce", "pkt", "rkd_angle", "rkd_distance", "similarity")

@@ -43,12 +43,14 @@ from .pkt import pkt as pkt
 from .reviewkd import ReviewKD as ReviewKD
 from .rkd_angle import rkd_angle as rkd_angle
 from .rkd_distance import rkd_distance as rkd_distance
+from .self_attention import self_attention as self_attention
 from .semckd import SemCKD as SemCKD
 from .similarity import similarity as similarity
 from .soft_cross_entropy import soft_cross_entropy as soft_cross_entropy
 from .spherical import spherical as spherical
 from .srrl import srrl as srrl
 from .subclass_spread import subclass_spread as subclass_spread
+from .token_relations import token_relations as token_relations
 from .transport import transport as transport
 from .vid import VID as VID
 from .virtual_teacher import virtual_teacher as virtual_teacher
@@ -99,11 +101,13 @@ __all__ = [
     "pkt",
     "rkd_angle",
     "rkd_distance",
+    "self_attention",
     "similarity",
     "soft_cross_entropy",
     "spherical",
     "srrl",
     "subclass_spread",
+    "token_relations",
     "transport",
     "virtual_teacher",
 ]

@@ -32,14 +32,18 @@ PLACES: dict[str, tuple[str, ...]] = {
         "virtual_teacher",
     ),
     "vector": (*("cc", "correlation", "crd", "info_nce", "mse", "pad", "pkt", "rkd_angle", "rkd_distance", "srrl"),),
-    "deepest": ("cwd", "dpk", "factor", "ft", "ifvd", "mgd", "nst", "pairwise", "pisr", "similarity", "vid"),
+    "deepest": (
+        *("cwd", "dpk", "factor", "ft", "ifvd", "mgd", "nst", "pairwise", "pisr", "similarity", "token_relations"),
+        "vid",
+    ),
     "branch": ("activation_boundary", "ofd"),
     "stages": ("affinity", "channel_statistics", "fsp", "hierarchical_context", "irg", "kdsvd", "reviewkd", "semckd"),
     "each stage": ("attention",),
+    "named": ("self_attention",),
 }
 """Place -> its losses. *answers* are the outputs, *vector* is in front of both classifiers, *deepest* the last paired
 stage, *branch* its last normalisation before a ReLU, *stages* all paired stages in one path, *each stage* one path for
-each."""
+each. What is *named* has no place of its own: a recipe says where its taps are."""
 
 OPTIONS: dict[str, dict[str, Any]] = {"mse": {"standardise": True}}
 """Options that a loss has at its place, where they are not its defaults."""
@@ -76,6 +80,8 @@ def taps_at(where: str, student: Sites, teachers: Mapping[str, Sites]) -> list[t
         One pair for each path; empty where nothing pairs. Paths of several taps need the same ones of the student for
         all teachers: teachers for which others pair are left out.
     """
+    if where == "named":
+        return []
     if where == "answers":
         return [("", dict.fromkeys(teachers, ""))]
     if where == "vector":

@@ -37,7 +37,10 @@ ANY_SHAPES = (
 )
 """Losses that compare samples with each other, or learn a connector of their own."""
 
-ANY_WIDTHS = ("affinity", "attention", "channel_statistics", "dpk", "fgd", "ifvd", "mgd", "nst", "pairwise", "pisr")
+ANY_WIDTHS = (
+    *("affinity", "attention", "channel_statistics", "dpk", "fgd", "ifvd", "mgd", "nst", "pairwise", "pisr"),
+    *("self_attention", "token_relations"),
+)
 """Losses that need no equal channels."""
 
 ANY_GRIDS = ("factor", "fsp", "kdsvd", "nst")
