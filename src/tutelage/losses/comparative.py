@@ -1,8 +1,9 @@
 """Comparative distillation: how any two samples differ, to either network."""
 
+import torch
 from torch import Tensor
 
-from .precision import full
+from .precision import full, widest
 from .shapes import positive, same_batch
 from .together import together
 
@@ -11,7 +12,10 @@ from .together import together
 def comparative(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0) -> Tensor:
     """Divergence between softened differences of logits, over all pairs of the batch, times T².
 
-    From n answers of a teacher it makes n² comparisons. Holds ``B * B * C`` numbers.
+    From n answers of a teacher it makes n² comparisons. The softmax of a difference is a product of one factor for each
+    sample, over a sum that is a matrix product: so it holds a few ``B * B`` numbers, and no ``B * B * C``.
+
+    What a class has more in one sample of the batch than in another counts up to 340 T, whatever it is.
 
     Args:
         student: Logits or vectors, ``[B, C]``; others are flattened.
@@ -43,6 +47,20 @@ def comparative(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0
             f"comparative: expected vectors of one width, found {student.shape[1]} and {teacher.shape[1]}. Put "
             "`connectors.Project` in this path."
         )
-    log_prob, target = (((x[:, None] - x) / temperature).log_softmax(dim=2) for x in (student, teacher))
-    divergence = temperature**2 * (target.exp() * (target - log_prob)).sum(dim=2)
+    with torch.autocast(student.device.type, enabled=False):  # matrix products would drop to half precision
+        ours, theirs = (widest(x - x.detach().mean(dim=0)) / temperature for x in (student, teacher))
+        _, _, _, log_ours = _factors(ours)
+        first, second, total, log_theirs = _factors(theirs)
+        off = theirs - ours
+        expected = ((first * off) @ second.mT - first @ (second * off).mT) / total
+        divergence = (temperature**2 * (expected - log_theirs + log_ours)).clamp(min=0).to(student.dtype)
     return divergence.sum(dim=1) / max(len(student) - 1, 1)
+
+
+def _factors(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of ``exp(x_i - x_j)``: each sample's factors ``[B, C]``, the sums over classes ``[B, B]``, their logarithms."""
+    least = -340.0 if x.dtype == torch.float64 else -40.0  # the product of two such is still above 0
+    highest, lowest = x.detach().amax(dim=1, keepdim=True), x.detach().amin(dim=1, keepdim=True)
+    first, second = (x - highest).clamp(min=least).exp(), (lowest - x).clamp(min=least).exp()
+    total = first @ second.mT
+    return first, second, total, highest - lowest.mT + total.log()

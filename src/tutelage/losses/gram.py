@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .precision import widest
+
 
 def gram(x: Tensor) -> Tensor:
     """Inner products of all pairs of flattened samples, seen from their mean: ``[B, B]``.
@@ -15,8 +17,7 @@ def gram(x: Tensor) -> Tensor:
         tensor([[ 1., -1.],
                 [-1.,  1.]], dtype=torch.float64)
     """
-    flat = x.flatten(1)
-    flat = flat if x.device.type == "mps" else flat.double()
+    flat = widest(x.flatten(1))
     flat = flat - flat.mean(dim=0)
     with torch.autocast(x.device.type, enabled=False):
         return flat @ flat.T

@@ -12,3 +12,14 @@ def full(x: Tensor) -> Tensor:
         (torch.float32, torch.float64)
     """
     return x if x.dtype.itemsize >= 4 and x.is_floating_point() else x.float()
+
+
+def widest(x: Tensor) -> Tensor:
+    """The tensor in float64; in float32 on devices without it.
+
+    Example:
+        >>> import torch
+        >>> widest(torch.ones(1)).dtype
+        torch.float64
+    """
+    return x.float() if x.device.type == "mps" else x.double()

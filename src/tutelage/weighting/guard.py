@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tutelage.errors import InputError, RecipeError
 from tutelage.ledger import Ledger, Lesson, Row, Spec, Tap
+from tutelage.losses.precision import widest
 from tutelage.taps import whole
 
 from .base import Weighting, row_means
@@ -174,7 +175,7 @@ class Guard(Weighting):
         places = {path: dict.fromkeys(map(whole, those)) for path, those in taps.items()}
         known = [t for t in dict.fromkeys(t for those in places.values() for t in those) if t in lesson.student]
         found = dict(zip(known, self._gradients(task, [lesson.student[t] for t in known]), strict=True))
-        sums = torch.full((3, len(ledger.rows)), torch.nan, dtype=torch.float64, device=ledger.losses.device)
+        sums = widest(torch.full((3, len(ledger.rows)), torch.nan, device=ledger.losses.device))
         for k, row in enumerate(ledger.rows):
             reads = [tap for tap in places.get(row.path, ()) if tap in found]
             if row.teacher is None or not reads:
@@ -190,8 +191,8 @@ class Guard(Weighting):
 
     @staticmethod
     def _gradients(objective: Tensor, places: list[Tensor]) -> list[Tensor]:
-        """The gradient at each place, float64."""
-        flat = row_gradients([objective], places)[0].double()
+        """The gradient at each place, float64 where the device has it."""
+        flat = widest(row_gradients([objective], places)[0])
         return list(torch.split(flat, [place.numel() for place in places]))
 
     def news(self) -> list[str]:
