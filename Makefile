@@ -41,7 +41,7 @@ bench: $(VENV)/.ready          ## what teachers cost, as ratios within one run
 
 # Pictures for the second table, of ten losses; null for all 50,000.
 PICTURES ?= 10000
-TEN := kl,dkd,dist,srrl,mse,similarity,rkd_distance,crd,attention,reviewkd
+TEN := kl,dkd,dist,srrl,mse,similarity,rkd_distance,crd,attention,reviewkd,default,comparative_attention
 
 bench-losses: $(VENV)/.ready   ## every loss alone against plain training: hours; resumes
 	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/losses --maps --set 'paths=[logits,srrl,similarity,ofd,fsp,attention]'
