@@ -167,10 +167,10 @@ def net():
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
 
 
-def distiller(**options):
+def distiller(student=None, **options):
     torch.manual_seed(0)
     whole = {"teachers": {"big": Frozen(net())}, "paths": {"logits": Path(kl)}, "task": Classification(3)}
-    return Distiller(net(), **whole | options)
+    return Distiller(student or net(), **whole | options)
 
 
 def held_out(number):
@@ -235,6 +235,21 @@ def test_a_row_that_reads_a_copy_is_held_against_the_task_as_well(tap):
     gate = whole.weighting.gates[0]
     assert gate.looks[-1, 1] == pytest.approx(-1, abs=1e-4)
     assert gate.shut.tolist() == [False, True]
+
+
+def test_layers_of_the_student_that_are_frozen_are_not_looked_at():
+    student, big = net(), net()
+    student[1].requires_grad_(False)
+    whole = distiller(
+        student,
+        teachers={"big": Frozen(big)},
+        paths={"logits": Path(kl), "frozen": Path(mse, student="1", teacher="1")},
+        weighting=Product(Fixed(), [Guard(every=1)]),
+        held_out=held_out,
+    )
+    for _ in range(3):
+        whole.after_step()
+    assert whole.weighting.gates[0].looks[-1].isfinite().tolist() == [False, True, False]
 
 
 def test_the_pull_of_a_row_that_reads_a_root_mean_square_is_seen_where_it_arrives():

@@ -173,7 +173,8 @@ class Guard(Weighting):
         # A look reads the tensor itself as well, where a row reads a copy that the network does not go on with.
         taps = {path: (tap,) if isinstance(tap, str) else tap for path, tap in self._reads.items()}
         places = {path: dict.fromkeys(map(whole, those)) for path, those in taps.items()}
-        known = [t for t in dict.fromkeys(t for those in places.values() for t in those) if t in lesson.student]
+        read = dict.fromkeys(tap for those in places.values() for tap in those)
+        known = [tap for tap in read if tap in lesson.student and lesson.student[tap].requires_grad]
         found = dict(zip(known, self._gradients(task, [lesson.student[t] for t in known]), strict=True))
         sums = widest(torch.full((3, len(ledger.rows)), torch.nan, device=ledger.losses.device))
         for k, row in enumerate(ledger.rows):
