@@ -13,8 +13,9 @@ FOLDER = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 OTHER_TASKS = {
     *("affinity", "channel_statistics", "csd", "l1", "pisr"),
     *("anchor_boxes", "anchor_classes", "crosskd", "fgd", "ifvd", "imitation", "ld"),
+    "self_attention",
 }
-"""Losses of super-resolution, detection and segmentation, which have benchmarks of their own."""
+"""Losses of super-resolution, detection, segmentation and transformers, which have benchmarks of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,14 @@ def table():
 
 def test_every_loss_for_classes_has_a_row_in_the_table(table):
     assert {name.lower() for name in losses.__all__} - set(table["methods"]) == OTHER_TASKS
+
+
+def test_losses_of_transformers_have_rows_of_their_own():
+    rows = schema.read(FOLDER / "transformers.yaml")["methods"].values()
+    used = {
+        path["loss"]["use"] for row in rows for path in row.get("paths", {}).values() if isinstance(path["loss"], dict)
+    }
+    assert {"self_attention", "token_relations"} <= used
 
 
 def test_every_row_names_losses_with_options_they_have(table):

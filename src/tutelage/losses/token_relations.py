@@ -42,7 +42,7 @@ def token_relations(
         >>> states = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
         >>> token_relations(states, torch.cat([states, states], dim=2), heads=1)
         tensor([0.0088])
-        >>> token_relations(states, states.flip(2))
+        >>> token_relations(states, states.flip(2), heads=1)
         tensor([0.])
     """
     value: Tensor | None = None
