@@ -175,6 +175,22 @@ def test_runs_of_another_version_are_kept_and_told(whole, teacher, tutelage, tmp
     assert "4 runs by tutelage 0.0.1, this is" in message
 
 
+def test_a_run_that_diverges_does_not_stop_the_others(teacher, tutelage, tmp_path):
+    loud = {"paths": ["logits"], "weighting": {"scale": {"use": "fixed", "logits": 1e38}}}
+    (tmp_path / "bench.yaml").write_text(json.dumps({"methods": {"loud": loud}}))
+    out = tmp_path / "bench"
+    asked = ["bench", str(tmp_path / "bench.yaml"), *job(teacher, out, "--methods", "loud,plain,kd")[1:]]
+    code, _, message = tutelage(*asked, "--set", "train.epochs=6", "--seeds", "1")
+    assert code == 2, message
+    assert "left out: loud, seed 0: step" in message
+    assert "1 run of the table could not be finished:\n  loud, seed 0: step" in message
+    assert sorted(line["method"] for line in lines(out)) == ["kd", "plain"]
+    board = json.loads((out / "bench.json").read_text())
+    assert (board["finished"], board["runs_done"], board["runs"]) == (False, 2, 3)
+    assert {row["method"] for row in board["leaderboard"]} == {"plain", "kd"}
+    assert (out / "bench.html").is_file()
+
+
 def test_all_methods_are_built_before_any_is_trained(teacher, tutelage, tmp_path):
     out = tmp_path / "bench"
     methods = ["--methods", "plain,FT,fsp/entirely", "--dry-run"]

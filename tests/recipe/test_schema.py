@@ -85,6 +85,24 @@ def test_an_assignment_reaches_into_what_was_written_short():
     assert recipe.train.lr == 0.5
 
 
+@pytest.mark.parametrize(
+    ("text", "number"), [("1e-3", 0.001), ("1e38", 1e38), ("1.5E+2", 150.0), (".5e1", 5.0), ("-2.e0", -2.0)]
+)
+def test_numbers_with_an_exponent_are_numbers_everywhere(tmp_path, text, number):
+    (tmp_path / "recipe.yaml").write_text(f"weighting: {{use: fixed, logits: {text}}}\ntask: {{name: '{text}'}}\n")
+    raw = schema.read(tmp_path / "recipe.yaml")
+    assert raw["weighting"]["logits"] == number
+    assert raw["task"]["name"] == text
+    schema.assign(raw, f"train.lr={text}")
+    assert raw["train"]["lr"] == number
+
+
+def test_text_that_looks_like_a_number_with_an_exponent_stays_text(tmp_path):
+    given = {"data": "digits", "student": "cifar/resnet8", "teachers": {"big": {"model": "m", "weights": "123e45"}}}
+    (tmp_path / "recipe.yaml").write_text(schema.parse(given).to_yaml())
+    assert schema.read(tmp_path / "recipe.yaml")["teachers"]["big"]["weights"] == "123e45"
+
+
 def test_a_recipe_that_hides_code_is_read_as_data_or_refused(tmp_path):
     trap = tmp_path / "trap.yaml"
     trap.write_text("data: !!python/object/apply:os.system ['touch ran']\nstudent: x\n")

@@ -624,3 +624,10 @@ def test_teachers_of_the_default_share_equally_or_each_has_the_whole():
     assert_close(weights["whole"][1:], 2 * weights["equal"][1:])
     with pytest.raises(InputError, match="'half'"):
         Auto(share="half")
+
+
+@pytest.mark.parametrize("wrong", ["much", -1.0, float("nan"), float("inf"), None])
+def test_a_weight_that_is_no_finite_number_is_refused(wrong):
+    rows = (Row("base"), Row("logits", "big"))
+    with pytest.raises(InputError, match=f"expected a finite number, 0 or more, for 'logits'; found {wrong!r}"):
+        Fixed({"logits": wrong}).bind(rows, Spec(call=None, taps={}))

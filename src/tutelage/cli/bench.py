@@ -89,6 +89,7 @@ def bench(
 
     Raises:
         InputError: Something given cannot be used, or a method cannot be built; nothing was trained.
+        RunError: Some runs could not be finished, after all others were.
         Interrupted: A signal stopped it; the same command, or `resume`, goes on.
     """
     processes.alone("bench")
@@ -136,11 +137,14 @@ def bench(
             board.begin()
             if union is not None and board.left():
                 cache.fill(union, say)
-            _run_all(board)
-            return board.finish()
+            failed = _run_all(board)
+            content = board.finish()
     except (Interrupted, KeyboardInterrupt) as error:
         stopped = str(error) or "stopped by a signal"
         raise Interrupted(f"{stopped}. To go on: {line}") from error
+    if failed:
+        raise RunError(f"{_count(len(failed), 'run')} of the table could not be finished:\n{lines(failed)}")
+    return content
 
 
 @dataclass(frozen=True)
@@ -352,21 +356,28 @@ def _tell_versions(board: Board) -> None:
         )
 
 
-def _run_all(board: Board) -> None:
+def _run_all(board: Board) -> dict[str, str]:
+    """All that is left; gives the runs that failed, with the reason: one that diverges does not stop the others."""
     import tutelage.engine.run  # noqa: F401  Lightning takes seconds to import, which are no run's
 
     results, left = Results(board.folder), board.left()
     late = 0.0  # seconds that the runs so far took beyond the estimate
     total = len(board.entrants) * len(board.seeds)
+    failed: dict[str, str] = {}
     for done, (entrant, seed) in enumerate(left):
         runs = len(left) - done
         more = sum(other.seconds() for other, _ in left[done:]) + (late / done * runs if done else 0.0)
         place = f"{total - runs + 1}/{total}"
         say(f"[{place}] {entrant.name}, seed {seed}; about {_long(max(more, 0.0))} left for the whole table")
         began = time.perf_counter()
-        results.append(_run(board, entrant, seed, f"{entrant.name} seed {seed} {place}"))
+        try:
+            results.append(_run(board, entrant, seed, f"{entrant.name} seed {seed} {place}"))
+        except RunError as error:
+            failed[f"{entrant.name}, seed {seed}"] = str(error)
+            say(f"left out: {entrant.name}, seed {seed}: {error}")
         board.save()
         late += time.perf_counter() - began - entrant.seconds()
+    return failed
 
 
 def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any]:

@@ -135,7 +135,8 @@ class Recipe(_Strict):
     def to_yaml(self) -> str:
         """The recipe as text; reading it back gives the same recipe, whatever the task's own defaults."""
         told = _told(self) | {"train": dataclasses.asdict(self.train)}  # a task may have another default than null
-        return yaml.safe_dump(told, sort_keys=False, width=110, allow_unicode=True)
+        written: str = yaml.dump(told, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+        return written
 
 
 def _told(value: Any) -> Any:
@@ -185,10 +186,23 @@ def parse(raw: Mapping[str, Any]) -> Recipe:
         raise _for_people(error) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain data, with ``1e-3`` a number as YAML 1.2 has it: to PyYAML it is text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """The way back: text that looks like such a number is quoted."""
+
+
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
 def read(path: pathlib.Path) -> dict[str, Any]:
     """The plain data of a YAML file."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise RecipeError(f"recipe {path}: cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -205,14 +219,14 @@ def assign(raw: dict[str, Any], assignment: str) -> None:
 
     Example:
         >>> raw = {"train": {"lr": 0.1}}
-        >>> assign(raw, "train.epochs=3"); assign(raw, "paths=[logits]"); raw
-        {'train': {'lr': 0.1, 'epochs': 3}, 'paths': ['logits']}
+        >>> assign(raw, "train.lr=1e-3"); assign(raw, "paths=[logits]"); raw
+        {'train': {'lr': 0.001}, 'paths': ['logits']}
     """
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {assignment!r}: expected key.sub=value.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {assignment!r}: the value is not YAML: {error}") from error
     put(raw, key, value)

@@ -149,8 +149,8 @@ def per_row(values: float | Mapping[str, float], rows: Sequence[Row], *, default
         if name not in known:
             raise UnknownName(f"weighting: no path or row {name!r}.\n  {close_names(name, known)}")
     for name, value in {**named, "default": default}.items():
-        if not 0 <= value < float("inf"):
-            raise InputError(f"weighting: expected a finite number, 0 or more, for {name!r}; found {value}.")
+        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise InputError(f"weighting: expected a finite number, 0 or more, for {name!r}; found {value!r}.")
     return [1.0 if row.teacher is None else float(named.get(row.name, named.get(row.path, default))) for row in rows]
 
 
