@@ -48,7 +48,7 @@ def comparative(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0
             "`connectors.Project` in this path."
         )
     with torch.autocast(student.device.type, enabled=False):  # matrix products would drop to half precision
-        ours, theirs = (widest(x - x.detach().mean(dim=0)) / temperature for x in (student, teacher))
+        ours, theirs = ((x - x.detach().mean(dim=0)) / temperature for x in map(widest, (student, teacher)))
         _, _, _, log_ours = _factors(ours)
         first, second, total, log_theirs = _factors(theirs)
         off = theirs - ours
