@@ -39,16 +39,16 @@ docs: $(VENV)/.ready           ## the documentation, served while you write
 bench: $(VENV)/.ready          ## what teachers cost, as ratios within one run
 	$(BIN)/python benchmarks/throughput.py
 
-# Pictures for the second table, of ten losses; null for all 50,000.
+# Pictures for the second table, of ten losses and two combinations; null for all 50,000.
 PICTURES ?= 10000
-TEN := kl,dkd,dist,srrl,mse,similarity,rkd_distance,crd,attention,reviewkd,default,comparative_attention
+SECOND := kl,dkd,dist,srrl,mse,similarity,rkd_distance,crd,attention,reviewkd,default,comparative_attention
 
 bench-losses: $(VENV)/.ready   ## every loss alone against plain training: hours; resumes
 	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/losses --maps --set 'paths=[logits,srrl,similarity,ofd,fsp,attention]'
 	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/losses --skip-refused
 	$(BIN)/tutelage cache benchmarks/losses.yaml --store caches/ten-$(PICTURES) --maps --limit 60 \
 	  --set data.limit=$(PICTURES) --set 'paths=[logits,srrl,similarity,fsp,attention]'
-	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/ten-$(PICTURES) --methods $(TEN) \
+	$(BIN)/tutelage bench benchmarks/losses.yaml --out benchmarks/results/ten-$(PICTURES) --methods $(SECOND) \
 	  --set data.limit=$(PICTURES) --set train.cache=caches/ten-$(PICTURES)
 
 build: $(VENV)/.ready          ## wheel and sdist

@@ -41,7 +41,7 @@ def test_what_a_network_hides_counts_as_0():
     student, teacher = drawn(1, 1, 2, 2), drawn(1, 1, 2, 2, seed=1)
     hidden = student.clone(), teacher.clone()
     for x in hidden:
-        x[..., 1] = -10_000.0
+        x[..., 1] -= 10_000
     expected = (student[..., 0] - teacher[..., 0]).square().sum() / 4
     assert_close(self_attention(*hidden), expected[None])
 
@@ -57,6 +57,11 @@ def test_padding_is_not_compared(form):
     assert student.grad[0, :, 3:].abs().sum() == student.grad[0, :, :, 3:].abs().sum() == 0
 
 
+def test_a_mask_of_pixels_says_nothing_of_tokens():
+    student, teacher = drawn(2, 3, 5, 5), drawn(2, 3, 5, 5, seed=1)
+    assert_close(self_attention(student, teacher, mask=torch.zeros(2, 8, 8)), self_attention(student, teacher))
+
+
 @pytest.mark.parametrize(
     ("student", "teacher", "options", "words"),
     [
@@ -64,6 +69,7 @@ def test_padding_is_not_compared(form):
         ((drawn(2, 5, 6),) * 2, (drawn(2, 5, 6),) * 2, {"heads": 4}, "heads that divide a width of 6, found 4"),
         ((drawn(2, 5, 6),) * 3, (drawn(2, 5, 6),) * 3, {}, "expected queries and keys"),
         (drawn(2, 6), drawn(2, 6), {}, "expected queries and keys"),
+        (drawn(2, 5, 8), drawn(2, 5, 8), {"heads": 1}, "expected queries and keys"),
         (drawn(2, 3, 5, 5), drawn(2, 3, 5, 5), {"form": "both"}, "form='scores' or 'probabilities', found 'both'"),
         (drawn(2, 3, 5, 5), drawn(2, 3, 5, 5), {"mask": torch.ones(5)}, "expected a mask"),
     ],

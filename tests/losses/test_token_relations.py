@@ -44,6 +44,12 @@ def test_a_map_is_a_token_for_each_place():
     assert_close(token_relations(student, teacher), token_relations(*tokens))
 
 
+def test_of_a_large_map_there_are_no_more_than_256_places():
+    student, teacher = drawn(1, 4, 96, 32), drawn(1, 4, 96, 32, seed=1)
+    small = (torch.nn.functional.avg_pool2d(x, (6, 2)) for x in (student, teacher))
+    assert_close(token_relations(student, teacher), token_relations(*small))
+
+
 def test_padding_is_neither_compared_nor_looked_at():
     student, teacher = drawn(2, 5, 4).requires_grad_(), drawn(2, 5, 4, seed=1)
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
@@ -66,6 +72,7 @@ def test_heads_nobody_named_divide_both_widths():
     ("student", "teacher", "options", "words"),
     [
         ((2, 5, 6), (2, 4, 6), {}, "as many tokens on both sides, found 5 and 4"),
+        ((2, 5, 6), (2, 5, 6), {"heads": 0}, "heads that divide a width of 6, found 0"),
         ((2, 5, 6), (2, 5, 6), {"heads": 4}, "heads that divide a width of 6, found 4"),
         ((2, 5), (2, 5), {}, r"expected tokens \[B, T, D\] or maps"),
         ((2, 5, 6), (3, 5, 6), {}, "expected one batch"),

@@ -173,6 +173,15 @@ def distiller(student=None, **options):
     return Distiller(student or net(), **whole | options)
 
 
+def looked(times, student, big, paths):
+    """A distiller after so many looks, and its guard."""
+    weighting = Product(Fixed(), [Guard(every=1)])
+    whole = distiller(student, teachers={"big": Frozen(big)}, paths=paths, weighting=weighting, held_out=held_out)
+    for _ in range(times):
+        whole.after_step()
+    return whole, whole.weighting.gates[0]
+
+
 def held_out(number):
     generator = torch.Generator().manual_seed(number)
     batch = torch.rand(8, 3, 2, 2, generator=generator), torch.randint(3, (8,), generator=generator)
@@ -220,51 +229,22 @@ class Against(nn.Module):
 
 @pytest.mark.parametrize("tap", ["body", "turn:map", "head:pooled"])
 def test_a_row_that_reads_a_copy_is_held_against_the_task_as_well(tap):
-    torch.manual_seed(0)
     student = Copied()
-    whole = Distiller(
-        student,
-        teachers={"big": Frozen(Copied())},
-        paths={"flipped": Path(Against(student.head), student=tap, teacher=tap)},
-        task=Classification(3),
-        weighting=Product(Fixed(), [Guard(every=1)]),
-        held_out=held_out,
-    )
-    for _ in range(6):
-        whole.after_step()
-    gate = whole.weighting.gates[0]
+    _, gate = looked(6, student, Copied(), {"flipped": Path(Against(student.head), student=tap, teacher=tap)})
     assert gate.looks[-1, 1] == pytest.approx(-1, abs=1e-4)
     assert gate.shut.tolist() == [False, True]
 
 
 def test_layers_of_the_student_that_are_frozen_are_not_looked_at():
-    student, big = net(), net()
+    student = net()
     student[1].requires_grad_(False)
-    whole = distiller(
-        student,
-        teachers={"big": Frozen(big)},
-        paths={"logits": Path(kl), "frozen": Path(mse, student="1", teacher="1")},
-        weighting=Product(Fixed(), [Guard(every=1)]),
-        held_out=held_out,
-    )
-    for _ in range(3):
-        whole.after_step()
-    assert whole.weighting.gates[0].looks[-1].isfinite().tolist() == [False, True, False]
+    _, gate = looked(3, student, net(), {"logits": Path(kl), "frozen": Path(mse, student="1", teacher="1")})
+    assert gate.looks[-1].isfinite().tolist() == [False, True, False]
 
 
 def test_the_pull_of_a_row_that_reads_a_root_mean_square_is_seen_where_it_arrives():
-    torch.manual_seed(0)
-    whole = Distiller(
-        Copied(),
-        teachers={"big": Frozen(Copied())},
-        paths={"size": Path(lambda s, t: -s.flatten(1).mean(dim=1), student="body:rms", teacher="body:rms")},
-        task=Classification(3),
-        weighting=Product(Fixed(), [Guard(every=1)]),
-        held_out=held_out,
-    )
-    for _ in range(2):
-        whole.after_step()
-    gate = whole.weighting.gates[0]
+    size = Path(lambda s, t: -s.flatten(1).mean(dim=1), student="body:rms", teacher="body:rms")
+    whole, gate = looked(2, Copied(), Copied(), {"size": size})
     ledger, lesson = whole.look(held_out(2))
     own = torch.autograd.grad(ledger.row(1).mean(), lesson.student["body"], retain_graph=True)[0]
     task = torch.autograd.grad(ledger.row(0).mean(), lesson.student["body"])[0]

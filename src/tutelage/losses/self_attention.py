@@ -35,7 +35,7 @@ def self_attention(
         heads: Attention heads of both networks; scores bring their own.
         form: ``"scores"``: mean squared difference before the softmax, in which what the network hides (-100 or
             less) counts as 0. ``"probabilities"``: KL of what each token attends to.
-        mask: Which tokens are real, ``[B, T]``; all if None.
+        mask: Which tokens are real, ``[B, T]``; all if None, or if it is one of pixels, ``[B, H, W]``.
 
     Returns:
         ``[B]``, at least 0: the mean over heads and pairs of real tokens, or over heads and real tokens; 0 where
@@ -78,11 +78,13 @@ def self_attention(
 
 def _scores(said: Features, heads: int) -> Tensor:
     """Attention before its softmax, ``[B, heads, T, T]``."""
-    if isinstance(said, Tensor) and said.dim() == 4:
-        return full(said)
-    parts = said.chunk(3, dim=-1)[:2] if isinstance(said, Tensor) else said
+    parts = (said,) if isinstance(said, Tensor) else tuple(said)
+    if len(parts) == 1 and parts[0].dim() == 4:
+        return full(parts[0])
+    if len(parts) == 1 and parts[0].dim() == 3 and parts[0].shape[2] % 3 == 0:
+        parts = parts[0].chunk(3, dim=2)[:2]
     if len(parts) != 2 or any(part.dim() != 3 for part in parts) or parts[0].shape != parts[1].shape:
-        found = [tuple(part.shape) for part in ([said] if isinstance(said, Tensor) else said)]
+        found = [tuple(part.shape) for part in parts]
         raise ValueError(
             f"self_attention: expected queries and keys [B, T, D], both in one as [B, T, 3 * D], or scores "
             f"[B, heads, T, T]; found {found}. Tap the layers that give queries and keys."

@@ -8,7 +8,7 @@ from .shapes import same_batch
 from .tokens import affinities, as_tokens, real_tokens, row_kl, split
 
 MOST = 12
-"""So many relation heads where none were named, at most: few enough for maps of 32 x 32."""
+"""So many relation heads where none were named, at most."""
 
 
 def token_relations(
@@ -22,10 +22,11 @@ def token_relations(
     times as many heads do the same.
 
     Args:
-        student: Tokens ``[B, T, D_s]`` or maps ``[B, C_s, H, W]`` of one tap, or of several.
+        student: Tokens ``[B, T, D_s]`` or maps ``[B, C_s, H, W]`` of one tap, or of several. Maps larger than 16 x 16
+            are averaged down to that.
         teacher: As many, with as many tokens; widths may differ.
         heads: Relation heads, a divisor of both widths; None: the largest such number up to 12.
-        mask: Which tokens are real, ``[B, T]``; all if None.
+        mask: Which tokens are real, ``[B, T]``; all if None, or if it is one of pixels, ``[B, H, W]``.
 
     Returns:
         ``[B]``, at least 0: the mean over heads and real tokens, summed over taps; 0 where all relations agree.
@@ -54,7 +55,8 @@ def token_relations(
                 f"token_relations: expected as many tokens on both sides, found {one.shape[1]} and {other.shape[1]}. "
                 "Put `connectors.Tokens` or `Resize` in this path."
             )
-        divide = heads or max(n for n in range(1, MOST + 1) if one.shape[2] % n == other.shape[2] % n == 0)
+        shared = (n for n in range(1, MOST + 1) if one.shape[2] % n == other.shape[2] % n == 0)
+        divide = max(shared) if heads is None else heads
         with torch.autocast(ours.device.type, enabled=False):  # a matrix product would drop to half precision
             near, far = (affinities(x, x) for x in (split("token_relations", y, divide) for y in (one, other)))
             apart = row_kl(near, far, real_tokens("token_relations", mask, one.shape[1]))

@@ -1,13 +1,20 @@
 """What losses between tokens of transformers compare: states ``[B, T, D]`` split among heads, and which are real."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .precision import full
 
+SIDE = 16
+"""Places of a map along one side, at most."""
+
 
 def as_tokens(loss: str, x: Tensor) -> Tensor:
     """Tokens ``[B, T, D]`` as they are, maps ``[B, C, H, W]`` as one token for each place; never below float32.
+
+    Of maps there are at most 16 x 16 places, to which larger ones are averaged: what compares all pairs of them could
+    not be held otherwise.
 
     Raises:
         ValueError: It is neither.
@@ -21,7 +28,10 @@ def as_tokens(loss: str, x: Tensor) -> Tensor:
             f"{loss}: expected tokens [B, T, D] or maps [B, C, H, W], found {tuple(x.shape)}. Tap a module that gives "
             "such, or put `connectors.Tokens` in this path."
         )
-    return full(x) if x.dim() == 3 else full(x).flatten(2).mT
+    if x.dim() == 3:
+        return full(x)
+    grid = min(x.shape[2], SIDE), min(x.shape[3], SIDE)
+    return (full(x) if grid == x.shape[2:] else F.adaptive_avg_pool2d(full(x), grid)).flatten(2).mT
 
 
 def split(loss: str, x: Tensor, heads: int) -> Tensor:
@@ -70,11 +80,13 @@ def over_rows(values: Tensor, real: Tensor | None) -> Tensor:
 
 
 def real_tokens(loss: str, mask: Tensor | None, tokens: int) -> Tensor | None:
-    """The mask as bool ``[B, T]``.
+    """The mask as bool ``[B, T]``; None for one of pixels, ``[B, H, W]``, which says nothing of tokens.
 
     Raises:
         ValueError: It has another shape.
     """
+    if mask is not None and mask.dim() == 3:
+        return None
     if mask is not None and (mask.dim() != 2 or mask.shape[1] != tokens):
         raise ValueError(f"{loss}: expected a mask [B, {tokens}], found {tuple(mask.shape)}.")
     return None if mask is None else mask.bool()

@@ -1,6 +1,5 @@
 """Guard: shut the rows that harm the task, as seen on samples held out of training."""
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -8,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tutelage.errors import InputError, RecipeError
-from tutelage.ledger import Ledger, Lesson, Row, Spec, Tap
+from tutelage.ledger import Ledger, Lesson, Row, Spec
 from tutelage.losses.precision import widest
 from tutelage.taps import whole
 
@@ -85,7 +84,7 @@ class Guard(Weighting):
         self.step = 0
         self._off: dict[str, float] | None = None
         self._news: list[str] = []
-        self._reads: Mapping[str, Tap] = {}
+        self._places: dict[str, tuple[str, ...]] = {}
         self._answers = torch.zeros(0, dtype=torch.bool)
         self.aligned, self.pull = torch.zeros(0), torch.zeros(0)  # what the last look found
         self.register_buffer("looks", torch.zeros(memory, 0))
@@ -100,7 +99,9 @@ class Guard(Weighting):
                 "weighting: Guard looks at samples held out of training; expected some, found none. Hold some out "
                 "(data.guard above 0; in your own loop, Distiller(held_out=...)), or leave it out."
             )
-        self._reads = dict(spec.reads)
+        # A look reads the tensor itself as well, where a row reads a copy that the network does not go on with.
+        taps = {path: (tap,) if isinstance(tap, str) else tap for path, tap in spec.reads.items()}
+        self._places = {path: tuple(dict.fromkeys(map(whole, those))) for path, those in taps.items()}
         self._answers = torch.tensor([row.path in spec.responses for row in rows])
         device = self.looks.device
         self.looks = torch.full((self.memory, len(rows)), torch.inf, device=device)  # not finite: nothing was seen
@@ -170,15 +171,12 @@ class Guard(Weighting):
         """
         own = [k for k, row in enumerate(ledger.rows) if row.teacher is None]
         task = torch.stack([ledger.row(k).mean() for k in own]).sum()
-        # A look reads the tensor itself as well, where a row reads a copy that the network does not go on with.
-        taps = {path: (tap,) if isinstance(tap, str) else tap for path, tap in self._reads.items()}
-        places = {path: dict.fromkeys(map(whole, those)) for path, those in taps.items()}
-        read = dict.fromkeys(tap for those in places.values() for tap in those)
+        read = dict.fromkeys(place for places in self._places.values() for place in places)
         known = [tap for tap in read if tap in lesson.student and lesson.student[tap].requires_grad]
         found = dict(zip(known, self._gradients(task, [lesson.student[t] for t in known]), strict=True))
         sums = widest(torch.full((3, len(ledger.rows)), torch.nan, device=ledger.losses.device))
         for k, row in enumerate(ledger.rows):
-            reads = [tap for tap in places.get(row.path, ()) if tap in found]
+            reads = [place for place in self._places.get(row.path, ()) if place in found]
             if row.teacher is None or not reads:
                 continue
             pulls = torch.cat(
