@@ -15,7 +15,7 @@ def comparative(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0
     From n answers of a teacher it makes n² comparisons. The softmax of a difference is a product of one factor for each
     sample, over a sum that is a matrix product: so it holds a few ``B * B`` numbers, and no ``B * B * C``.
 
-    What a class has more in one sample of the batch than in another counts up to 340 T, whatever it is.
+    What a class has more in one sample of the batch than in another counts up to 600 T, whatever it is.
 
     Args:
         student: Logits or vectors, ``[B, C]``; others are flattened.
@@ -59,8 +59,8 @@ def comparative(student: Tensor, teacher: Tensor, /, *, temperature: float = 4.0
 
 def _factors(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of ``exp(x_i - x_j)``: each sample's factors ``[B, C]``, the sums over classes ``[B, B]``, their logarithms."""
-    least = -340.0 if x.dtype == torch.float64 else -40.0  # the product of two such is still above 0
+    least = -600.0 if x.dtype == torch.float64 else -60.0  # where a first factor is 1, the sum is above 0 by this
     highest, lowest = x.detach().amax(dim=1, keepdim=True), x.detach().amin(dim=1, keepdim=True)
-    first, second = (x - highest).clamp(min=least).exp(), (lowest - x).clamp(min=least).exp()
+    first, second = (x - highest).exp(), (lowest - x).clamp(min=least).exp()
     total = first @ second.mT
     return first, second, total, highest - lowest.mT + total.log()
