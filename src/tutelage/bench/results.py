@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -78,7 +79,7 @@ def key(recipe: Recipe, student: str, teachers: Mapping[str, str]) -> str:
 
 
 def pack(scores: Tensor) -> dict[str, Any]:
-    """The score of each sample, ``[N]`` or ``[N, ...]``, as JSON: one bit each where all are 0 or 1, else float32.
+    """The score of each sample, ``[N]`` or ``[N, ...]``, as JSON: one bit each where all are 0 or 1, else float32, deflated.
 
     Example:
         >>> pack(torch.tensor([1.0, 0.0, 1.0]))
@@ -86,10 +87,11 @@ def pack(scores: Tensor) -> dict[str, Any]:
     """
     values = scores.detach().cpu().float().numpy()
     binary = bool(((values == 0) | (values == 1)).all())
-    packed = np.packbits(values.astype(bool)) if binary else values.astype("<f4")
-    name = "bits" if binary else "float32"
+    name, packed = "deflated", zlib.compress(values.astype("<f4").tobytes(), level=9)
+    if binary:
+        name, packed = "bits", np.packbits(values.astype(bool)).tobytes()
     shape = {"shape": list(values.shape)} if values.ndim > 1 else {}
-    return {"samples": values.size, **shape, name: base64.b64encode(packed.tobytes()).decode()}
+    return {"samples": values.size, **shape, name: base64.b64encode(packed).decode()}
 
 
 def unpack(packed: Mapping[str, Any]) -> Tensor:
@@ -103,5 +105,6 @@ def unpack(packed: Mapping[str, Any]) -> Tensor:
         read = np.frombuffer(base64.b64decode(packed["bits"]), dtype=np.uint8)
         scores = torch.from_numpy(np.unpackbits(read, count=packed["samples"])).float()
     else:
-        scores = torch.from_numpy(np.frombuffer(base64.b64decode(packed["float32"]), dtype="<f4").copy())
+        whole = zlib.decompress(base64.b64decode(packed["deflated"]))
+        scores = torch.from_numpy(np.frombuffer(whole, dtype="<f4").copy())
     return scores.reshape(packed.get("shape", [-1]))
