@@ -171,6 +171,27 @@ def test_teachers_are_silent_where_there_is_no_class_unless_asked():
     assert Segmentation(4, teach_ignored=True).unpack((torch.rand(6, 3, 8, 8), target)).extras == {}
 
 
+def test_a_teacher_that_is_sure_of_the_truth_counts_as_the_truth_does():
+    logits, target = drawn()
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    raw = batch(Segmentation(4, class_weights=weights.tolist()), target)
+    sure = 1e4 * F.one_hot(target.where(target != 255, 0), 4).movedim(-1, 1).float()
+    found = kl(logits, sure, temperature=1.0, mask=raw.extras["mask"], element_weight=raw.extras["element_weight"])
+    assert_close(found.mean(), F.cross_entropy(logits, target, weights, ignore_index=255))
+
+
+@pytest.mark.parametrize("boundary", [1.0, 3.0])
+def test_pixels_without_a_class_weigh_as_others_do_on_average(boundary):
+    target = drawn()[1]
+    target[3] = 255
+    task = Segmentation(4, class_weights=[0.5, 1.0, 2.0, 4.0], boundary=boundary)
+    weight = batch(task, target).extras["element_weight"]
+    assert weight.mean() == pytest.approx(1)
+    if boundary == 1:
+        assert_close(weight[3], torch.ones(8, 8))
+    assert batch(task, torch.full_like(target, 255)).extras["element_weight"].eq(1).all()
+
+
 def test_pixels_at_which_classes_meet_weigh_more():
     target = drawn()[1]
     weight = Segmentation(4, boundary=3.0).unpack((torch.rand(6, 3, 8, 8), target)).extras["element_weight"]

@@ -79,7 +79,9 @@ def key(recipe: Recipe, student: str, teachers: Mapping[str, str]) -> str:
 
 
 def pack(scores: Tensor) -> dict[str, Any]:
-    """The score of each sample, ``[N]`` or ``[N, ...]``, as JSON: one bit each where all are 0 or 1, else float32, deflated.
+    """The score of each sample, ``[N]`` or ``[N, ...]``, as JSON: a bit each where all are 0 or 1, else float32.
+
+    What is not bits is deflated: of pictures with boxes most of it is zeros.
 
     Example:
         >>> pack(torch.tensor([1.0, 0.0, 1.0]))

@@ -36,11 +36,13 @@ class Segmentation(Task):
 
     Args:
         classes: How many classes, or their names.
-        class_weights: Weight of the pixels of each class in the loss, above 0; None for 1.
+        class_weights: Weight of the pixels of each class, above 0, in the loss and in those of single predictions (`kl`
+            and its like), so that what teachers say of rare classes counts as the truth does; None for 1.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         teach_ignored: Let teachers teach on pixels that have no class, too. The losses of single predictions (`kl` and
             its like) leave them out otherwise; of pictures without a label all pixels are taught.
-        boundary: How many times as much the pixels at which classes meet weigh in those losses, above 0.
+        boundary: How many times as much the pixels at which classes meet weigh in the losses of single predictions,
+            above 0.
 
     Raises:
         InputError: There is not one positive weight for each class, or `boundary` is not above 0.
@@ -105,9 +107,8 @@ class Segmentation(Task):
         valid = target != IGNORED
         labelled = fields["labelled"] & valid.any((1, 2))
         extras = {} if self.teach_ignored else {"mask": valid | ~labelled[:, None, None]}
-        if self.boundary != 1:
-            weight = 1 + (self.boundary - 1) * edges(target).float()
-            extras["element_weight"] = weight / weight.mean()
+        if self.boundary != 1 or self.class_weights is not None:
+            extras["element_weight"] = self._weight(target)
         extras = fields["extras"] | extras
         return Batch(**fields | {"target": target, "labelled": labelled, "extras": extras})
 
@@ -202,6 +203,16 @@ class Segmentation(Task):
         """The colour of each class."""
         classes = len(self.classes)
         return ["#" + bytes(colour).hex() for colour in palette(classes)[:classes].tolist()]
+
+    def _weight(self, target: Tensor) -> Tensor:
+        """How much a teacher's word counts at each pixel, 1 on average; as its neighbours' where it has no class."""
+        weight = 1 + (self.boundary - 1) * edges(target).float()
+        if self.class_weights is not None:
+            known = target != IGNORED
+            of_class = self.class_weights.to(target.device)[target.where(known, 0)]
+            usual = ((of_class * known).sum() / known.sum()).nan_to_num(1.0)
+            weight = weight * of_class.where(known, usual)
+        return weight / weight.mean()
 
     def _confusion(self, kept: Kept) -> Tensor:
         """How many pixels of each class (rows) are taken for each (columns)."""
