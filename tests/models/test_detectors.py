@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from tutelage.data.boxes import pad
-from tutelage.errors import ModelError
+from tutelage.errors import InputError, ModelError
 from tutelage.models import find
 from tutelage.models.detectors import (
     HEADS,
@@ -37,7 +37,7 @@ def small(family, **options):
     return pyramid_detector(family, "mobilenetv3_small_050", num_classes=2, size=(64, 64), channels=64, **options)
 
 
-FAMILIES = ["fcos", "retinanet", "ssd", "fasterrcnn"]
+FAMILIES = ["fcos", "retinanet", "ssd", "fasterrcnn", "ssdlite"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -89,6 +89,8 @@ def test_levels_and_heads_can_be_tapped(family):
     grids = [said[tap].shape[2] for tap in levels(network)]
     assert len(grids) >= 3
     assert grids == sorted(grids, reverse=True)
+    if family == "ssdlite":
+        assert grids == [8, 4, 2, 1, 1]
     if family == "fasterrcnn":
         assert heads(network) is None
     else:
@@ -132,7 +134,7 @@ def test_the_rest_of_a_head_says_of_what_is_inside_it_what_the_head_says(made):
 
 
 def test_heads_are_cut_only_where_they_have_towers():
-    assert [len(inside_head(small(family))) for family in FAMILIES] == [10, 10, 0, 0]
+    assert [len(inside_head(small(family))) for family in FAMILIES] == [10, 10, 0, 0, 0]
     assert rest_of_head(small("ssd")) is None
     assert same_levels(small("fcos"), small("retinanet"))
     assert not same_levels(small("fcos"), small("fcos", stages=4))
@@ -188,3 +190,22 @@ def test_names_of_families_and_backbones():
     assert "fcos-resnet18" in detector.names()
     with pytest.raises(ModelError, match="there is no backbone 'none_such'"):
         detector.build("fcos-none_such", {"num_classes": 2})
+
+
+def test_an_ssdlite_asks_for_small_boxes_in_the_shape_of_the_picture():
+    network = pyramid_detector(
+        "ssdlite", "mobilenetv3_small_050", num_classes=2, size=(64, 96), channels=32, min_ratio=0.25
+    ).eval()
+    assert network.transform.fixed_size == (96, 64)
+    images, _ = network.transform([torch.rand(3, 64, 96)])
+    maps = list(network.backbone(images.tensors).values())
+    boxes = network.anchor_generator(images, maps)[0]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    whole = (boxes[:, :2] > 0).all(1) & (boxes[:, 2:] < torch.tensor([96, 64])).all(1)
+    assert_close(sides[whole & (sides[:, 0] * 64 == sides[:, 1] * 96)].min(dim=0).values, torch.tensor([24.0, 16.0]))
+
+
+@pytest.mark.parametrize(("family", "argument"), [("fcos", "min_ratio"), ("ssdlite", "score_tresh")])
+def test_an_argument_that_no_detector_takes_is_refused(family, argument):
+    with pytest.raises(InputError, match=f"no argument '{argument}'"):
+        detector.build(f"{family}-mobilenetv3_small_050", {"num_classes": 2, "channels": 32, argument: 0.3})

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .sources.detector import pyramid_detector
+from .sources.detector import FAMILIES, pyramid_detector
 from .sources.torchvision import DETECTORS
 
 READ = "from safetensors.torch import load_file"
@@ -99,8 +99,11 @@ def _detector(config: Mapping[str, Any], pictures: str) -> list[str]:
     given = "".join(f", {key}={value!r}" for key, value in arguments.items())
     if config["origin"]["library"] == "detector":
         family, _, backbone = name.partition("-")
-        build = ["from typing import Any, Sequence", "", "import torch", "from torch import nn", READ, "", ""]
-        build += [*inspect.getsource(pyramid_detector).splitlines(), "", ""]
+        build = ["from collections.abc import Callable, Sequence", "from functools import partial"]
+        build += ["from typing import Any", "", "import torch", "from torch import Tensor, nn", READ, "", ""]
+        for part in (*FAMILIES[family], pyramid_detector):
+            build += [*inspect.getsource(part).splitlines(), "", ""]
+        build += [f"FAMILIES = {{{family!r}: ({', '.join(part.__name__ for part in FAMILIES[family])})}}"]
         build += [f"model = pyramid_detector({family!r}, {backbone!r}{given})"]
     else:
         call = f"torchvision.models.get_model({name!r}, weights=None, weights_backbone=None{given})"

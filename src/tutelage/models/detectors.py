@@ -98,7 +98,9 @@ def levels(network: nn.Module) -> list[str]:
     names = [name for name, _ in network.named_modules()]
     neck = [f"backbone.fpn.layer_blocks.{n}" for n in range(16)] + [f"backbone.fpn.extra_blocks.p{n}" for n in (6, 7)]
     lite = [f"backbone.features.{n}" for n in range(2)] + [f"backbone.extra.{n}" for n in range(16)]
-    return [tap for tap in (neck if any(tap in names for tap in neck) else lite) if tap in names]
+    ours = [f"backbone.levels.{n}" for n in range(16)]
+    known = ([tap for tap in taps if tap in names] for taps in (neck, ours, lite))
+    return next((taps for taps in known if taps), [])
 
 
 def heads(network: nn.Module) -> tuple[str, str] | None:
