@@ -61,8 +61,8 @@ METHODS: dict[str, dict[str, Any]] = {
         "paths": {"l1": {"loss": "l1"}, "affinity": {"loss": "affinity", "student": STUDENT, "teacher": STUDENT}},
         "weighting": {"scale": {"use": "fixed", "base": 0.5, "l1": 0.5, "affinity": 10 / 255}},
     },
-    "pisr": {"scheme": {"use": "privileged", "tap": "body"}},
-    "start": {"scheme": {"use": "privileged", "tap": "body", "features": 0}},
+    "pisr": {"scheme": {"use": "privileged"}},
+    "start": {"scheme": {"use": "privileged", "features": 0}},
     "csd": {
         "paths": {
             "contrast": {"loss": {"use": "csd", "extractor": EXTRACTOR, "layers": ["layer1", "layer2", "layer3"]}}

@@ -69,3 +69,14 @@ def test_levels_are_added():
     told = {"target": TARGET, "inputs": PICTURES}
     alone = [FGD(student=s.shape[1:], teacher=t.shape[1:], context=0)(s, t, **told) for s, t in maps]
     assert_close(both(*zip(*maps, strict=True), **told), sum(alone))
+
+
+def test_normalised_maps_say_the_same_whatever_their_size():
+    made, student, teacher = loss(normalise=True), torch.randn(2, 5, 8, 8), torch.randn(2, 5, 8, 8)
+    told = {"target": TARGET, "inputs": PICTURES}
+    value = made(student, teacher, **told)
+    sizes = torch.tensor([30.0, 0.01])[:, None, None, None]
+    assert_close(made(sizes * student, sizes * teacher, **told), value)
+    unit = teacher.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    assert_close(value, loss()(student / unit, teacher / unit, **told))
+    assert made(teacher, torch.zeros_like(teacher), **told).isfinite().all()

@@ -31,6 +31,16 @@ def test_a_shared_spread_is_one_number_there(shared, dims):
     assert_close(spread.var(dim=dims).max().item(), 0.0, atol=1e-10, rtol=0)
 
 
+def test_a_unit_makes_features_of_any_size_alike():
+    torch.manual_seed(0)
+    loss, s, t = PISR(student=(3, 2, 2), teacher=(4, 2, 2)), torch.randn(2, 3, 2, 2), torch.randn(2, 4, 2, 2)
+    large = PISR(student=(3, 2, 2), teacher=(4, 2, 2), unit=255)
+    large.load_state_dict(loss.state_dict())
+    assert_close(large(255 * s, 255 * t), loss(s, t))
+    with pytest.raises(ValueError, match="unit above 0, found 0"):
+        PISR(unit=0)
+
+
 def test_its_heads_learn_to_predict():
     loss, s = PISR(student=(3, 4, 4), teacher=(2, 4, 4)), torch.randn(8, 3, 4, 4)
     t = s[:, :2] * 2

@@ -2,9 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from tutelage import Distiller
 from tutelage.errors import RecipeError
 from tutelage.models import sr
-from tutelage.schemes.privileged import Privileged
+from tutelage.models.preprocess import Preprocess
+from tutelage.schemes.privileged import Privileged, privileged
+from tutelage.taps import Taps
 from tutelage.tasks import SuperResolution
 
 
@@ -21,6 +24,53 @@ def test_the_task_shows_it_the_truth():
     task = SuperResolution(2)
     batch = task.unpack((torch.rand(1, 3, 6, 6), torch.rand(1, 3, 12, 12)))
     assert torch.equal(task.call(teacher, batch), teacher(batch.target))
+
+
+def patches():
+    torch.manual_seed(1)
+    return SuperResolution(2).unpack((torch.rand(2, 3, 12, 12), torch.rand(2, 3, 24, 24)))
+
+
+class Cast:
+    """Small EDSRs, and distillers as a run makes them."""
+
+    def model(self, role):
+        torch.manual_seed(0)
+        return sr.edsr(blocks=2, width=8, scale=2)
+
+    def distiller(self, model, teachers, **parts):
+        return Distiller(model, teachers=teachers, task=SuperResolution(2), example=patches(), **parts)
+
+
+def test_its_features_pull_less_than_the_truth_whatever_the_colours_of_the_net():
+    stages = privileged(Cast())
+    next(stages)
+    learns = next(stages).pupils["student"].train()
+    step = learns(patches())
+    taught = list(learns.student.body.parameters())
+    pulls = {}
+    for row, loss in zip(step.ledger.rows, step.ledger.losses.mean(dim=1), strict=True):
+        grads = torch.autograd.grad(loss, taught, retain_graph=True, allow_unused=True)
+        pulls[row.path] = torch.cat([grad.flatten() for grad in grads if grad is not None]).norm()
+    assert 0 < 1e-6 * pulls["features"] < pulls["base"]
+
+
+@pytest.mark.parametrize("net", [sr.fsrcnn, sr.edsr, sr.rcan, sr.srresnet])
+def test_every_net_says_which_features_its_last_layers_enlarge(net):
+    small = net(scale=2)
+    features = Taps(small, [small.enlarged])(lambda: small(torch.rand(1, 3, 6, 5)))[small.enlarged]
+    assert features.shape[2:] == (6, 5)
+
+
+def test_of_other_students_the_features_are_named():
+    class Other(Cast):
+        def model(self, role):
+            made = nn.Identity()
+            made.scale, made.preprocess = 2, Preprocess.identity(3)
+            return made
+
+    with pytest.raises(RecipeError, match=r"which features .* found Identity. Name them: tap"):
+        next(privileged(Other()))
 
 
 def test_a_student_has_to_say_by_how_much_it_enlarges():

@@ -24,6 +24,9 @@ class FGD(Learned):
         attention: The same of the distance between attentions.
         context: The same of the distance behind the global blocks.
         temperature: T > 0 of the attentions; smaller ones are sharper.
+        normalise: Divide the maps of both by the root mean square of the teacher's, picture by picture and level by
+            level. The published temperatures and weights are for maps of about unit size: of maps of ten times that
+            the attentions fall on one channel and a few places, and the rest of the picture is not heard.
 
     Raises:
         ValueError: A shape is not known, the grids differ, or an option is out of range.
@@ -32,7 +35,7 @@ class FGD(Learned):
         Yang et al. 2022, arXiv:2111.11837, eq. 2 to 14, summed over a sample's elements as in the authors' code. The
         defaults are theirs for RetinaNet; FCOS has 1.6e-3, 8e-4, 8e-4, 8e-6 and T = 0.8, two-stage detectors 5e-5,
         2.5e-5, 5e-5 and 5e-7. As there, boxes reach one cell farther to the right and below, and the weights of the
-        teacher alone are used.
+        teacher alone are used. `normalise` is ours.
 
     Example:
         >>> loss = FGD(student=(4, 8, 8), teacher=(6, 8, 8))
@@ -55,6 +58,7 @@ class FGD(Learned):
         attention: float = 5e-4,
         context: float = 5e-6,
         temperature: float = 0.5,
+        normalise: bool = False,
     ) -> None:
         super().__init__(student, teacher)
         self.weights = objects, background, attention, context
@@ -63,6 +67,7 @@ class FGD(Learned):
                 f"FGD: expected weights of 0 or more and a temperature above 0, found {self.weights} and {temperature}."
             )
         self.temperature = temperature
+        self.normalise = normalise
         self.settle()
 
     def build(self, student: Shape | tuple[Shape, ...], teacher: Shape | tuple[Shape, ...]) -> None:
@@ -102,6 +107,9 @@ class FGD(Learned):
         return torch.stack(values).sum(dim=0)
 
     def _level(self, n: int, student: Tensor, teacher: Tensor, target: Tensor, size: tuple[int, ...]) -> Tensor:
+        if self.normalise:
+            unit = teacher.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+            student, teacher = student / unit, teacher / unit
         places, channels = zip(*(_attention(x, self.temperature) for x in (student, teacher)), strict=True)
         cells = under_boxes(target, size, tuple(teacher.shape[2:]), reach=1.0)
         areas = cells.sum(dim=(2, 3)).clamp(min=1).to(teacher.dtype)

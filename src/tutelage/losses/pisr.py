@@ -21,7 +21,10 @@ class PISR(Learned):
         teacher: Shape of one sample of the teacher, ``(C_t, H, W)``; None to learn it in `bind`.
         form: ``"laplace"`` or ``"normal"``.
         shared: The spread is averaged over ``"channels"``, ``"positions"`` or ``"both"`` of a sample; ``"none"``: each
-            element has its own.
+            element has its own. (The authors' code averages what the spread is made of, where ours averages spreads.)
+        unit: What both are divided by first, above 0. The constants below are for features of a net whose colours end
+            at 1; of one that counts them to 255 this is 255. Otherwise the spread starts at 0 where features are
+            large and negative, and gradients are thousands of times the task's.
 
     Raises:
         ValueError: A shape is not known, or an option is out of range.
@@ -47,6 +50,7 @@ class PISR(Learned):
         teacher: Sizes | None = None,
         form: Literal["laplace", "normal"] = "laplace",
         shared: Literal["none", "channels", "positions", "both"] = "none",
+        unit: float = 1.0,
     ) -> None:
         super().__init__(student, teacher)
         if form not in ("laplace", "normal") or shared not in ("none", "channels", "positions", "both"):
@@ -54,7 +58,9 @@ class PISR(Learned):
                 "PISR: expected form='laplace' or 'normal' and shared='none', 'channels', 'positions' or 'both', found "
                 f"{form!r} and {shared!r}."
             )
-        self.form, self.shared = form, shared
+        if not unit > 0:
+            raise ValueError(f"PISR: expected a unit above 0, found {unit}.")
+        self.form, self.shared, self.unit = form, shared, unit
         self.settle()
 
     def build(self, student: Shape, teacher: Shape) -> None:
@@ -81,7 +87,7 @@ class PISR(Learned):
         self.need_built()
         need_maps("PISR", student, teacher, grid=True)
         with torch.autocast(student.device.type, enabled=False):
-            ours, theirs = full(student), full(teacher.detach())
+            ours, theirs = full(student) / self.unit, full(teacher.detach()) / self.unit
             off, spread = self.mean(ours) - theirs, self._spread(ours)
             if self.form == "laplace":
                 scale = 0.1 * spread + 1e-8

@@ -21,7 +21,7 @@ TEACHER = "privileged"
 @brings_teacher
 @asks_live
 def privileged(
-    cast: Cast, *, tap: str = "mid_part", imitation: float = 1e-4, features: float = 1e-6, epochs: int | None = None
+    cast: Cast, *, tap: str | None = None, imitation: float = 1e-4, features: float = 1e-6, epochs: int | None = None
 ) -> Iterator[Stage]:
     """An encoder of true pictures and a copy of the student are trained first; the student goes on from the copy.
 
@@ -37,13 +37,15 @@ def privileged(
 
     Args:
         cast: The models.
-        tap: Where the student is compared with its half of the teacher; FSRCNN's last features.
+        tap: Where the student is compared with its half of the teacher; None for the features that its last layers
+            enlarge (``enlarged`` of a network, as those of `sr/…` have it).
         imitation: Weight of the difference between what the encoder makes and the inputs.
-        features: Weight of `losses.PISR` beside the truth.
+        features: Weight of `losses.PISR` beside the truth. Features are divided by the largest value of a colour
+            inside the net (``colours``, 1 where a network does not say).
         epochs: Of the teacher; None: as many as the student's.
 
     Raises:
-        RecipeError: A weight is below 0, or the student has no such tap.
+        RecipeError: A weight is below 0, or the student has no such tap or names none.
 
     Reference:
         Lee, Lee, Kim & Ham 2020, "Learning with Privileged Information for Efficient Image Super-Resolution",
@@ -53,6 +55,12 @@ def privileged(
         raise RecipeError(f"privileged: expected weights of 0 or more, found {imitation} and {features}.")
     half = cast.model(STUDENT)
     teacher = Privileged(half)
+    tap = tap or getattr(half, "enlarged", None)
+    if tap is None:
+        raise RecipeError(
+            "privileged: expected a student that says which features its last layers enlarge, found "
+            f"{type(half).__name__}. Name them: tap: LAYER."
+        )
     learns = cast.distiller(
         teacher,
         {"inputs": _Inputs()},
@@ -65,7 +73,7 @@ def privileged(
     pupil = cast.distiller(
         student,
         {TEACHER: Frozen(teacher)},
-        paths={"features": Path(PISR(), student=tap, teacher=f"decoder.{tap}")},
+        paths={"features": Path(PISR(unit=getattr(half, "colours", 1.0)), student=tap, teacher=f"decoder.{tap}")},
         weighting=Fixed({"features": features}),
     )
     yield Stage(STUDENT, {STUDENT: pupil})

@@ -35,6 +35,11 @@ NAMES = (
 
 SURE = 0.3
 """Boxes with at least this score are drawn, and compared between models."""
+FGD_OF: Mapping[str, Mapping[str, float]] = {
+    "fcos": {"objects": 1.6e-3, "background": 8e-4, "attention": 8e-4, "context": 8e-6, "temperature": 0.8},
+    "rcnn": {"objects": 5e-5, "background": 2.5e-5, "attention": 5e-5, "context": 5e-7},
+}
+"""Published settings of `losses.FGD` by the student's family, where they are not its defaults."""
 
 
 class Detection(Task):
@@ -293,6 +298,8 @@ def _pyramids(
     loss: dict[str, Any] = {"use": "mse", "standardise": True} if short == "features" else {"use": short}
     if short == "mgd":
         loss |= {"ratio": 0.65}
+    if short == "fgd":
+        loss |= {"normalise": True, **FGD_OF.get(detectors.family(inner(student)) or "", {})}
     if short != "fgd":
         return {
             f"{short}_{number}": {"loss": loss, "student": tap, "teacher": taps}

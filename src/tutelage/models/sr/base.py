@@ -1,6 +1,6 @@
 """What the nets for super-resolution share: a name, a scale, a way to be built again, and two modules."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class SrNet(nn.Module):
 
     Attributes:
         scale: How many times larger the output is.
+        colours: The largest value of a colour inside the net.
+        enlarged: The tap of the features that the last layers enlarge.
         preprocess: Hands the picture on as it is.
         origin: How to build it again.
 
@@ -31,6 +33,8 @@ class SrNet(nn.Module):
     """
 
     scale: int
+    colours: float = 1.0
+    enlarged: ClassVar[str]
     preprocess: Preprocess
     origin: dict[str, Any]
 
@@ -55,7 +59,7 @@ class LongSkip(SrNet):
         colours: The largest value of a colour inside the net, 1 or 255.
     """
 
-    colours: float
+    enlarged = "tail.0:input"
     sub_mean: nn.Module
     head: nn.Module
     body: nn.Module

@@ -23,6 +23,8 @@ class Fsrcnn(SrNet):
         paper draws from N(0, 0.001), which needs its smaller learning rate there.
     """
 
+    enlarged = "mid_part"
+
     def __init__(self, width: int, narrow: int, depth: int, scale: int, in_channels: int) -> None:
         super().__init__("fsrcnn", width=width, narrow=narrow, depth=depth, scale=scale, in_channels=in_channels)
         layers: list[nn.Module] = [conv(width, narrow, 1), nn.PReLU(narrow)]

@@ -36,6 +36,8 @@ class SrResNet(SrNet):
         normalisation, leaky ReLUs in the upsampler, and the bilinearly enlarged picture added to the output.
     """
 
+    enlarged = "body"
+
     def __init__(self, blocks: int, width: int, scale: int, in_channels: int) -> None:
         super().__init__("srresnet", blocks=blocks, width=width, scale=scale, in_channels=in_channels)
         self.conv_first = conv(in_channels, width)
