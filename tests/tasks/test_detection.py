@@ -53,19 +53,19 @@ def test_student_and_teacher_meet_at_their_heads_and_pyramids():
     assert all(p.grad is None for p in teacher.parameters())
 
 
-def crossed(models, batch, task):
-    """The path of `crosskd` as the task wires it for these models."""
-    recipe = schema.parse({"data": "boxes/", "student": "detector/fcos-resnet18", "paths": ["crosskd"]})
+def wired(short, models, batch, task):
+    """The path of a short name as the task wires it for these models."""
+    recipe = schema.parse({"data": "boxes/", "student": "detector/fcos-resnet18", "paths": [short]})
     sites = survey_all(models, task, batch)
     recipe, table = resolve(recipe, sites, lambda short: task.wires(short, models, sites))
-    return recipe.paths["crosskd"], table
+    return recipe.paths[short], table
 
 
 @pytest.mark.parametrize(("family", "channels"), [("fcos", 64), ("retinanet", 32)])
 def test_the_students_features_go_on_through_the_teachers_head(family, channels):
     student, teacher, task = net(), net(family, seed=1, channels=channels), Detection(["disc", "square"])
     batch = task.unpack((torch.rand(2, 3, 64, 64), BOXES))
-    spec, table = crossed({"student": student, "big": teacher}, batch, task)
+    spec, table = wired("crosskd", {"student": student, "big": teacher}, batch, task)
     assert [row["student_shape"] for row in table] == 2 * [[64, 8, 8], [64, 4, 4], [64, 2, 2], [64, 1, 1], [64, 1, 1]]
     assert {row["teacher_shape"][0] for row in table} == {channels}
     assert bool(spec.connector) == (channels != 64)
@@ -87,11 +87,23 @@ def test_the_usual_paths_compare_heads_only_where_they_can_be_compared():
     assert task.usual_paths({"student": net(), "big": net("retinanet")}) == ["fgd"]
 
 
+@pytest.mark.parametrize(("family", "temperature", "objects"), [("fcos", 0.8, 1.6e-3), ("ssdlite", 0.5, 1e-3)])
+def test_fgd_meets_the_teacher_at_every_stride_in_its_unit_and_with_the_students_settings(family, temperature, objects):
+    student, teacher, task = net(family), net(seed=1, channels=32), Detection(2)
+    batch = task.unpack((torch.rand(2, 3, 64, 64), BOXES))
+    spec, table = wired("fgd", {"student": student, "big": teacher}, batch, task)
+    assert [row["student_shape"][1] for row in table] == [row["teacher_shape"][1] for row in table] == [8, 4, 2, 1, 1]
+    path = build_path("fgd", spec, ())
+    Distiller(student, teachers={"big": Frozen(teacher)}, paths={"fgd": path}, task=task, example=batch)
+    loss = path.losses[0]
+    assert (loss.normalise, loss.temperature, loss.weights[0]) == (True, temperature, objects)
+
+
 def test_heads_that_cannot_be_cut_or_meet_have_no_such_path():
     task, batch = Detection(2), Detection(2).unpack((torch.rand(2, 3, 64, 64), BOXES))
     for teacher in (net("fasterrcnn"), net(stages=4)):
         with pytest.raises(RecipeError, match="nothing in the student could be paired with a teacher for 'crosskd'"):
-            crossed({"student": net(), "big": teacher}, batch, task)
+            wired("crosskd", {"student": net(), "big": teacher}, batch, task)
 
 
 def test_other_widths_and_teachers_without_a_head_are_refused_at_build():
