@@ -4,7 +4,7 @@ from torch.testing import assert_close
 
 from tutelage.data.boxes import pad
 from tutelage.errors import InputError, ModelError
-from tutelage.models import find
+from tutelage.models import find, save
 from tutelage.models.detectors import (
     HEADS,
     LOSSES,
@@ -209,3 +209,24 @@ def test_an_ssdlite_asks_for_small_boxes_in_the_shape_of_the_picture():
 def test_an_argument_that_no_detector_takes_is_refused(family, argument):
     with pytest.raises(InputError, match=f"no argument '{argument}'"):
         detector.build(f"{family}-mobilenetv3_small_050", {"num_classes": 2, "channels": 32, argument: 0.3})
+
+
+@pytest.mark.parametrize("family", detector.FAMILIES)
+def test_the_lines_of_the_card_build_every_family_without_this_library(family, tmp_path, monkeypatch):
+    task, arguments = Detection(["disc", "square"]), {"channels": 32, "score_thresh": 0.0}
+    if family == "fasterrcnn":
+        arguments = {"channels": 32, "box_score_thresh": 0.0}
+    student = find(
+        f"detector/{family}-mobilenetv3_small_050", num_classes=2, input_size=(64, 64), arguments=arguments, seed=0
+    )
+    save(student.eval(), tmp_path, card="# net", classes=task.classes, input_size=(64, 64), finish=task.finish)
+    code = (tmp_path / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert "tutelage" not in code
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    exec(compile(code, "card", "exec"), space)
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        ours = student(picture)[0]
+    assert len(ours["boxes"])
+    assert torch.equal(space["predict"](picture)[0]["boxes"], ours["boxes"])
