@@ -211,6 +211,11 @@ def test_an_argument_that_no_detector_takes_is_refused(family, argument):
         detector.build(f"{family}-mobilenetv3_small_050", {"num_classes": 2, "channels": 32, argument: 0.3})
 
 
+def test_arguments_of_what_scales_the_pictures_are_taken():
+    made = detector.build("fcos-mobilenetv3_small_050", {"num_classes": 2, "channels": 32, "size_divisible": 64})
+    assert made.transform.size_divisible == 64
+
+
 @pytest.mark.parametrize("family", detector.FAMILIES)
 def test_the_lines_of_the_card_build_every_family_without_this_library(family, tmp_path, monkeypatch):
     task, arguments = Detection(["disc", "square"]), {"channels": 32, "score_thresh": 0.0}

@@ -55,11 +55,15 @@ def test_its_features_pull_less_than_the_truth_whatever_the_colours_of_the_net()
     assert 0 < 1e-6 * pulls["features"] < pulls["base"]
 
 
-@pytest.mark.parametrize("net", [sr.fsrcnn, sr.edsr, sr.rcan, sr.srresnet])
-def test_every_net_says_which_features_its_last_layers_enlarge(net):
-    small = net(scale=2)
-    features = Taps(small, [small.enlarged])(lambda: small(torch.rand(1, 3, 6, 5)))[small.enlarged]
-    assert features.shape[2:] == (6, 5)
+@pytest.mark.parametrize(
+    ("net", "enlarging"),
+    [(sr.fsrcnn, "last_part"), (sr.edsr, "tail"), (sr.rcan, "tail"), (sr.srresnet, "upconv1")],
+)
+def test_every_net_says_which_features_its_last_layers_enlarge(net, enlarging):
+    small, taken = net(scale=2), f"{enlarging}:input"
+    said = Taps(small, [small.enlarged, taken])(lambda: small(torch.rand(1, 3, 6, 5)))
+    assert said[small.enlarged].shape[2:] == (6, 5)
+    assert torch.equal(said[small.enlarged], said[taken])
 
 
 def test_of_other_students_the_features_are_named():

@@ -206,7 +206,9 @@ class Segmentation(Task):
 
     def _weight(self, target: Tensor) -> Tensor:
         """How much a teacher's word counts at each pixel, 1 on average; as its neighbours' where it has no class."""
-        weight = 1 + (self.boundary - 1) * edges(target).float()
+        weight = torch.ones_like(target, dtype=torch.float32)
+        if self.boundary != 1:
+            weight = weight + (self.boundary - 1) * edges(target)
         if self.class_weights is not None:
             known = target != IGNORED
             of_class = self.class_weights.to(target.device)[target.where(known, 0)]

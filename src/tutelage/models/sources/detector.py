@@ -53,7 +53,8 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         made = pyramid_detector(family, backbone, **arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"detector/{name}: {error}.") from error
-    known = [*inspect.signature(pyramid_detector).parameters, *inspect.signature(type(made)).parameters]
+    takers: tuple[Any, ...] = (pyramid_detector, type(made), type(made.transform))
+    known = [name for taker in takers for name in inspect.signature(taker).parameters]
     known += ["min_ratio"] if family == "ssdlite" else []
     for argument in arguments:
         if argument not in known:  # torchvision's classes take any name, and say nothing

@@ -54,9 +54,6 @@ class LongSkip(SrNet):
     """A net whose whole body is a correction: what the first convolution gives is added to what comes after it.
 
     A subclass makes the parts: `head`, `body`, `tail`, and `sub_mean` and `add_mean` around them.
-
-    Attributes:
-        colours: The largest value of a colour inside the net, 1 or 255.
     """
 
     enlarged = "tail.0:input"
