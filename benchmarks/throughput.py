@@ -63,7 +63,7 @@ class Pace:
 
 def engine(pace: Pace, store: str, teachers: Sequence[str], options: Sequence[str]) -> None:
     """Training by the engine; `store` is where teachers answer from, ``"live"`` for live teachers."""
-    from tutelage.cli.prepare import gather
+    from tutelage.cli.gather import gather
 
     assignments = [*base(), f"train.cache={store}", "train.epochs=1", *options]
     train(pace, *gather(None, student="cifar/resnet8", teachers=teachers, data=DATA, assignments=assignments))
@@ -71,7 +71,7 @@ def engine(pace: Pace, store: str, teachers: Sequence[str], options: Sequence[st
 
 def recipe(pace: Pace, given: dict[str, Any]) -> None:
     """Training by the engine, of a recipe."""
-    from tutelage.cli.prepare import gather
+    from tutelage.cli.gather import gather
 
     train(pace, *gather(given))
 
@@ -110,7 +110,8 @@ def plain(pace: Pace, options: Sequence[str]) -> None:
 
 def inference(pace: Pace, teachers: Sequence[str], options: Sequence[str]) -> None:
     """The teachers' forwards alone, over the same batches."""
-    from tutelage.cli.prepare import gather, prepare
+    from tutelage.cli.gather import gather
+    from tutelage.cli.prepare import prepare
     from tutelage.ledger import Spec
     from tutelage.teachers import Frozen
 
@@ -160,8 +161,12 @@ def child(
 
     torch.set_num_threads(threads)
     keep_freed_memory()
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    run(Pace(turn, steps, CLOCKS[clock]), *arguments)
+    told, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115
+    try:
+        run(Pace(turn, steps, CLOCKS[clock]), *arguments)
+    except BaseException:
+        sys.stderr = told  # why there will be no more turns
+        raise
 
 
 Thing = tuple[Callable[..., None], tuple[Any, ...]]
@@ -251,7 +256,8 @@ def cached(given: argparse.Namespace) -> None:
 def guard(given: argparse.Namespace) -> None:
     """A look of the guard, shared out among the steps between two of them, on top of a step; processor time."""
     from tutelage.cli import cache
-    from tutelage.cli.prepare import gather, prepare
+    from tutelage.cli.gather import gather
+    from tutelage.cli.prepare import prepare
     from tutelage.weighting import Guard
 
     store, three = str(given.store / "three"), [teacher(net) for net in NETS]
@@ -566,12 +572,13 @@ def dense() -> dict[str, dict[str, Any]]:
     pictures = argparse.Namespace(data=SHARED / "data" / "super_resolution", side=24, batch=16)
     enlarging = super_resolution.recipe(pictures, 2, super_resolution.NARROW, 1000, 0)
     read = {name: schema.read(pathlib.Path(f"benchmarks/{name}.yaml")) for name in ("segmentation", "detection")}
-    live = {**read["segmentation"]["train"], "cache": "live"}
-    big = {name: {"big": raw["teachers"]["big"]} for name, raw in read.items()}
-    pixels = {**read["segmentation"], "teachers": big["segmentation"], "paths": ["logits", "cwd"]}
+    live = {
+        name: {**raw, "teachers": {"big": raw["teachers"]["big"]}, "train": {**raw["train"], "cache": "live"}}
+        for name, raw in read.items()
+    }
     found = {
-        "segmentation, KL and CWD, teacher live": {**pixels, "train": live},
-        "detection, classes and boxes of anchors, teacher live": {**read["detection"], "paths": ["logits"]},
+        "segmentation, KL and CWD, teacher live": {**live["segmentation"], "paths": ["logits", "cwd"]},
+        "detection, classes and boxes of anchors, teacher live": {**live["detection"], "paths": ["logits"]},
         "super-resolution, FAKD, teacher live": {
             **enlarging,
             **super_resolution.METHODS["fakd"],

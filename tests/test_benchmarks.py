@@ -1,6 +1,8 @@
 """Benchmarks cover what there is."""
 
+import ast
 import pathlib
+import pkgutil
 
 import pytest
 
@@ -41,3 +43,11 @@ def test_every_row_names_losses_with_options_they_have(table):
         recipe = schema.parse(read_method(name, table).recipe(table))
         for path in recipe.paths.values() if isinstance(recipe.paths, dict) else ():
             catalogue.made("losses", path.loss.as_dict())
+
+
+@pytest.mark.parametrize("script", sorted(FOLDER.glob("*.py")), ids=lambda script: script.name)
+def test_what_a_script_takes_from_the_library_is_there(script):
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tutelage":
+            for name in node.names:
+                pkgutil.resolve_name(f"{node.module}.{name.name}")
