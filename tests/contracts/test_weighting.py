@@ -13,7 +13,13 @@ from tutelage.errors import RecipeError, UnknownName
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.weighting import Weighting
 
-NEEDED = {"ByGradient": {"rule": "mgda"}, "Route": {"by": "who"}, "Warmup": {"steps": 3}}  # arguments without a default
+NEEDED = {
+    "ByGradient": {"rule": "mgda"},
+    "Decay": {"steps": 3, "after": 9},
+    "Route": {"by": "who"},
+    "Warmup": {"steps": 3},
+}
+"""Arguments without a default."""
 WEIGHS_THE_TASK = {
     "ByGradient",
     "GLS",
@@ -209,6 +215,7 @@ def test_binding_again_starts_anew(name):
         weighting.Calibrate({"logitz": 1.0}),
         weighting.Calibrate(limit={"logitz": 2.0}),
         weighting.Warmup(3, paths=["logitz"]),
+        weighting.Decay(3, paths=["logitz"]),
         weighting.Product(weighting.Fixed({"logitz": 1.0})),
     ],
     ids=lambda rule: type(rule).__name__,

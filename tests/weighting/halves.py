@@ -28,6 +28,7 @@ OPTIONS = {
         {"rule": "gradvac"},
         {"rule": "mgda", "exact": False},
     ],
+    "Decay": [{"steps": 2, "after": 1}],
     "Guard": [{"every": 1, "memory": 3, "doubt": 0.0}],
     "Learned": [{}, {"at": "1", "init": 0.1, "decay": 0.01}],
     "Route": [{"to": {"0": "a", "1": ["b"]}}],

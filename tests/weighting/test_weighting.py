@@ -13,6 +13,7 @@ from tutelage.weighting import (
     Adaptive,
     Auto,
     Calibrate,
+    Decay,
     Fixed,
     Product,
     Trust,
@@ -342,6 +343,9 @@ def test_learned_scales_stay_within_their_bound_and_come_back(rule, learned):
         lambda: Calibrate(limit=0.5),
         lambda: Warmup(-1),
         lambda: Warmup(3, start=2.0),
+        lambda: Decay(-1),
+        lambda: Decay(3, after=-1),
+        lambda: Decay(3, end=1.5),
         lambda: Trust(temperature=0),
         lambda: Trust(on="taps"),
         lambda: Trust(shares="half"),
@@ -367,6 +371,27 @@ def test_warmup_grows_in_equal_steps_and_stops_at_one():
 
 def test_warmup_over_no_steps_is_open_from_the_start():
     assert bound(Warmup(0))(ledger(1, 1, 1, 1), lesson()).eq(1).all()
+
+
+# Decay
+
+
+@pytest.mark.parametrize(
+    ("gate", "factors"),
+    [
+        (Decay(4, after=1, paths=["deep"], end=0.2), [1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2]),
+        (Decay(0, after=2, paths=["deep"]), [1.0, 1.0, 0.0, 0.0]),
+    ],
+    ids=["slope", "switch"],
+)
+def test_decay_waits_falls_in_equal_steps_and_stays(gate, factors):
+    gate, seen = bound(gate), []
+    for _ in factors:
+        seen.append(gate(ledger(1, 1, 1, 1), lesson()))
+        gate.after_step()
+    found = torch.cat(seen, dim=1)
+    assert_close(found[3], torch.tensor(factors))
+    assert found[:3].eq(1).all()
 
 
 # Trust

@@ -6,6 +6,7 @@ from .auto import Auto
 from .base import Weighting
 from .by_gradient import ByGradient
 from .calibrate import Calibrate
+from .decay import Decay
 from .dwa import DWA
 from .entropy import Entropy
 from .famo import FAMO
@@ -35,6 +36,7 @@ __all__ = [
     "Auto",
     "ByGradient",
     "Calibrate",
+    "Decay",
     "Entropy",
     "Fixed",
     "GradNorm",

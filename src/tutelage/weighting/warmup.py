@@ -57,10 +57,13 @@ class Warmup(Weighting):
         self.eased = torch.tensor(taught, device=self.step.device)[:, None]
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        """The factors of this step, ``[K, 1]``, in [start, 1]."""
-        done = (self.step / self.steps).clamp(max=1.0) if self.steps else 1.0
-        factor = self.start + (1 - self.start) * done
-        return (1 - self.eased * (1 - factor)).to(ledger.losses.dtype)
+        """The factors of this step, ``[K, 1]``, in [0, 1]."""
+        return (1 - self.eased * (1 - self.factor())).to(ledger.losses.dtype)
+
+    def factor(self) -> Tensor:
+        """That of this step, in [start, 1]."""
+        done = (self.step / self.steps).clamp(max=1.0) if self.steps else torch.ones_like(self.eased[0])
+        return self.start + (1 - self.start) * done
 
     def after_step(self, probe: Probe | None = None) -> None:
         """Count the step."""
