@@ -11,8 +11,9 @@ The teacher of each scale is trained first, on the same pictures, if it is not t
 
 The student is the same network with 14 channels (`channel_split` asks for that). All methods of a seed share initial
 weights, patches and their order. Each finished run appends a line to benchmarks/results/super_resolution.jsonl, and
-what has a line there is not run again; at the end, the table: PSNR on luma, the mean over pictures, and the difference
-from the student alone with a paired bootstrap over all test pictures (and seeds, if there are several).
+what has a line there is not run again; at the end, the table: PSNR and SSIM on luma, the mean over pictures, and the
+difference in PSNR from the student alone with a paired bootstrap over all test pictures (and seeds, if there are
+several).
 
 * `plain`: the student alone. `srkd`: channel statistics at three depths, weighed by `auto`. `fakd`: the teacher's
   pictures and affinities at three depths with the published weights (10 beside L1 in 0…255 is 10/255 beside L1 in 0…1).
@@ -39,13 +40,13 @@ from tutelage.data.bicubic import upscale
 from tutelage.engine.evaluate import answer
 from tutelage.models import load
 from tutelage.tasks import SuperResolution
-from tutelage.tasks.quality import psnr, quantised
 from tutelage.verdict import judge
 
 SHARED = pathlib.Path(os.environ.get("TUTELAGE_SHARED", "../shared"))
 RESULTS = pathlib.Path("benchmarks/results/super_resolution.jsonl")
 SETS = {2: ("Set5", "Set14"), 4: ("Set5", "Set14", "Urban100")}
 BLOCKS, WIDE, NARROW = 4, 32, 14
+METRICS = ("psnr", "ssim")
 STEPS = 98
 """Steps of an epoch; a validation follows each."""
 STUDENT = ["body.0", "body.2", "tail.0:input"]
@@ -111,18 +112,23 @@ def trained(method: str, given: dict[str, Any], big: pathlib.Path, folder: pathl
     return tu.distill(whole, out=folder, resume=begun).student
 
 
-def scores(model: torch.nn.Module | None, data: pathlib.Path, scale: int) -> dict[str, list[float]]:
-    """PSNR of each picture of the test sets; without a model, of bicubic enlargement."""
+Scores = dict[str, dict[str, list[float]]]
+
+
+def scores(model: torch.nn.Module | None, data: pathlib.Path, scale: int) -> Scores:
+    """PSNR and SSIM of each picture of the test sets; without a model, of bicubic enlargement."""
     task, found = SuperResolution(scale), {}
     for name in SETS[scale]:
         # Of a set of pairs everything is test: its pictures may be smaller than a patch.
         splits = open_pairs(data / name / f"x{scale}", patch=scale, test_data=str(data / name / f"x{scale}"))
         batches = Loader(splits.test, batch_size=1, seed=0, augment=None, shuffle=False, drop_last=False)
         if model is not None:
-            found[name] = answer(model, task, batches).kept["psnr"].tolist()
+            kept = answer(model, task, batches).kept
+            found[name] = {metric: kept[metric].tolist() for metric in METRICS}
             continue
         pairs = [task.unpack(raw) for raw in batches]
-        found[name] = [psnr(quantised(upscale(pair.inputs, scale)), pair.target, shave=scale).item() for pair in pairs]
+        kept = [task.keep(upscale(pair.inputs, scale), pair.target) for pair in pairs]
+        found[name] = {metric: [each[metric].item() for each in kept] for metric in METRICS}
     return found
 
 
@@ -131,11 +137,14 @@ def lines() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def record(key: dict[str, Any], said: dict[str, list[float]], seconds: float) -> None:
+def record(key: dict[str, Any], said: Scores, seconds: float) -> None:
     line = {
         **key,
-        "psnr": {name: round(sum(each) / len(each), 4) for name, each in said.items()},
-        "scores": {name: [round(value, 4) for value in each] for name, each in said.items()},
+        **{
+            metric: {name: round(sum(each[metric]) / len(each[metric]), 4) for name, each in said.items()}
+            for metric in METRICS
+        },
+        "scores": {name: [round(value, 4) for value in each["psnr"]] for name, each in said.items()},
         "cpu_seconds": round(seconds, 1),
         "versions": versions(),
         "hardware": hardware(),
@@ -167,7 +176,7 @@ def main() -> None:
             if key["method"] != "bicubic":
                 key |= {"steps": given.steps * (2 if key["method"] == "teacher" else 1)}
                 key |= {"side": given.side, "batch": given.batch}
-            if any(all(line.get(name) == value for name, value in key.items()) for line in lines()):
+            if any(key.items() <= line.items() for line in lines()):
                 continue
             began = time.process_time()
             if key["method"] == "bicubic":
@@ -195,12 +204,18 @@ def table(given: argparse.Namespace, scale: int) -> None:
         and (line["method"] == "bicubic" or all(line[name] == value for name, value in budget.items()))
         and line.get("steps", steps) == steps * (2 if line["method"] == "teacher" else 1)
     ]
-    heads = "".join(f"{name:>10}" for name in SETS[scale])
+    heads = "".join(f"{name:>16}" for name in SETS[scale])
     print(f"\nx{scale}, {steps} steps\n{'method':<10}{'seeds':>6}{heads}   minus plain, dB (95% interval)")
     for method in dict.fromkeys(line["method"] for line in found):
         ours = {line.get("seed"): line for line in found if line["method"] == method}
         plain = {line["seed"]: line for line in found if line["method"] == "plain"}
-        means = [sum(line["psnr"][name] for line in ours.values()) / len(ours) for name in SETS[scale]]
+        means = [
+            " / ".join(
+                f"{sum(line[metric][name] for line in ours.values()) / len(ours):.{digits}f}"
+                for metric, digits in zip(METRICS, (2, 4), strict=True)
+            )
+            for name in SETS[scale]
+        ]
         told = ""
         if both := sorted(seed for seed in ours if seed in plain and method != "plain"):
             pooled = [
@@ -210,7 +225,7 @@ def table(given: argparse.Namespace, scale: int) -> None:
             judged = judge(*pooled)
             low, high = judged.interval
             told = f"   {judged.delta:+.3f} ({low:+.3f} to {high:+.3f}): {judged.verdict}"
-        print(f"{method:<10}{len(ours):>6}" + "".join(f"{mean:>10.2f}" for mean in means) + told)
+        print(f"{method:<10}{len(ours):>6}" + "".join(f"{mean:>16}" for mean in means) + told)
 
 
 if __name__ == "__main__":

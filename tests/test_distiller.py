@@ -309,3 +309,10 @@ def test_the_default_weighting_makes_features_as_large_as_the_task_says(task, as
     }
     made = distiller(paths, Auto(feature=asked), task=task)
     assert made.weighting.scales[0].target == {"logits": 4.0, "near": size / 2, "far": size / 2}
+
+
+@pytest.mark.parametrize("loss", [dkd, functools.partial(dkd, temperature=2.0)])
+def test_a_loss_that_goes_by_labels_is_refused_where_there_are_none(loss):
+    distiller({"own": Path(loss)})
+    with pytest.raises(RecipeError, match=r"path 'own': its loss goes by the labels.*found none"):
+        distiller({"own": Path(loss)}, labelled=False)

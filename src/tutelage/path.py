@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .errors import RecipeError, UnknownName, close_names
 from .ledger import Batch, Outputs, Row, Said, Shape, Spec, Tap
 from .losses.batchwise import is_batchwise
+from .losses.labels import is_lost_without_labels
 from .losses.together import hears_together
 
 EXTRAS = ("index", "target", "inputs", "mask", "element_weight", "head")
@@ -78,9 +79,18 @@ class Path(nn.Module):
         return self._all if self._each is None else self._each[teacher]
 
     def bind(self, name: str, teachers: Iterable[str], spec: Spec) -> None:
-        """Clone loss and connector for each teacher and tell them their sizes."""
+        """Clone loss and connector for each teacher and tell them their sizes.
+
+        Raises:
+            RecipeError: The loss goes by labels and there are none, or asks for a classifier that a teacher lacks.
+        """
         self.name, self.hears = name, self._heard(name, tuple(teachers))
         loss, connector = self._given
+        if not spec.labelled and is_lost_without_labels(loss):
+            raise RecipeError(
+                f"path {name!r}: its loss goes by the labels; expected training samples with one, found none. Give "
+                "labels, or take a loss that needs none, such as kl."
+            )
         for teacher in self.hears:
             own = connector.get(teacher) if isinstance(connector, Mapping) else connector
             shapes = spec.shape("student", self.student_tap), spec.shape(teacher, self.teacher_tap(teacher))

@@ -80,6 +80,23 @@ def test_a_run_ends_with_a_verdict_on_the_map(run):
     assert first["task_loss"] == pytest.approx(first["losses"]["classification"] + first["losses"]["boxes"])
 
 
+def test_each_of_two_teachers_has_a_weight_on_every_path(world, big, run, tmp_path, tutelage):
+    given = ["distill", "--student", NET, "--teacher", f"big={big}", "--teacher", f"again={run}", "--data", world]
+    given += [*SMALL, *SHORT, "--set", "train.epochs=1", "--no-baseline", "--force", "--out", tmp_path / "run"]
+    code, _, said = tutelage(*given)
+    assert code == 0, said
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert set(result["teachers"]) == {"big", "again"}
+    assert all(teacher["mean_weight"] > 0 for teacher in result["teachers"].values())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    taught = {f"{path}/{teacher}" for path in ("logits", "offsets", "fgd") for teacher in ("big", "again")}
+    for line in (line for line in lines if line["kind"] == "train"):
+        assert set(line["weights"]) == set(line["losses"]) == {"classification", "boxes", *taught}
+        assert min(line["weights"].values()) > 0
+    panels = load_file(tmp_path / "run" / "evaluation.safetensors")
+    assert {"pictures/panel/teacher:big", "pictures/panel/teacher:again"} <= panels.keys()
+
+
 def test_the_report_shows_the_boxes_of_the_truth_and_of_each_model(run):
     stored = load_file(run / "evaluation.safetensors")
     panels = [name for name in stored if name.startswith("pictures/panel/")]

@@ -78,6 +78,23 @@ def test_a_run_ends_with_a_verdict_on_the_mean_iou(run):
     assert evaluation["models"]["teacher:big"]["pixel_accuracy"] > 0.8
 
 
+def test_each_of_two_teachers_has_a_weight_on_every_path(world, teacher, run, tmp_path, tutelage):
+    given = ["distill", "--student", NET, "--teacher", f"big={teacher}", "--teacher", f"small={run}", "--data", world]
+    given += [*SMALL, *SHORT, "--set", "train.epochs=2", "--no-baseline", "--out", tmp_path / "run"]
+    code, _, said = tutelage(*given)
+    assert code == 0, said
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert set(result["teachers"]) == {"big", "small"}
+    assert result["teachers"]["big"]["mean_weight"] > result["teachers"]["small"]["mean_weight"] > 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    taught = {f"{path}/{teacher}" for path in ("logits", "channels") for teacher in ("big", "small")}
+    for line in (line for line in lines if line["kind"] == "train"):
+        assert set(line["weights"]) == set(line["losses"]) == {"base", *taught}
+        assert min(line["weights"].values()) > 0
+    panels = load_file(tmp_path / "run" / "evaluation.safetensors")
+    assert {"pictures/panel/teacher:big", "pictures/panel/teacher:small"} <= panels.keys()
+
+
 def test_the_report_shows_pictures_truth_and_what_each_model_says(run):
     stored = load_file(run / "evaluation.safetensors")
     panels = [name for name in stored if name.startswith("pictures/panel/")]

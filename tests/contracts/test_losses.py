@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from tutelage import losses
 from tutelage.losses.batchwise import is_batchwise
+from tutelage.losses.labels import is_lost_without_labels
 from tutelage.losses.together import hears_together
 
 _spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
@@ -267,3 +268,10 @@ def test_losses_load_torch_and_nothing_heavier():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", [name for name, row in inputs.LOSSES.items() if "target" in row.extras])
+def test_a_loss_that_is_nothing_without_labels_says_so(name):
+    case = Case(name)
+    found = case(extras={**case.extras, "target": torch.full_like(case.extras["target"], -1)})
+    assert bool(found.eq(0).all()) == is_lost_without_labels(case.loss)

@@ -7,6 +7,7 @@ from tutelage.data import Loader, Patches
 from tutelage.data.bicubic import downscale, modcrop
 from tutelage.data.hr_folder import open_pairs, recognised
 from tutelage.errors import DataError
+from tutelage.tasks import SuperResolution
 
 
 def picture(path, height, width, *, grey=False, seed=0):
@@ -189,6 +190,25 @@ def test_a_folder_tells_what_it_is(flat, paired, tmp_path):
 def test_what_cannot_be_is_refused(flat, options, told):
     with pytest.raises(DataError, match=told):
         opened(flat[0], **options)
+
+
+@pytest.mark.parametrize("part", ["selection", "test"])
+def test_pictures_too_small_to_be_measured_are_refused_before_anything_is_trained(flat, tmp_path, part):
+    small = tmp_path / "small"
+    picture(small / "fits.png", 16, 16)
+    assert len(getattr(opened(flat[0], **{f"{part}_data": str(small)}), part)) == 1
+    picture(small / "tiny.png", 15, 20)
+    with pytest.raises(
+        DataError, match=rf"expected {part} pictures of 15 pixels.*tiny\.png \(15 x 20\).*SSIM needs 11"
+    ):
+        opened(flat[0], **{f"{part}_data": str(small)})
+
+
+def test_the_smallest_picture_there_may_be_can_be_measured():
+    large = torch.rand(1, 3, 15, 15)
+    assert SuperResolution(2).keep(large, large)["ssim"].item() == pytest.approx(1.0, abs=1e-4)
+    with pytest.raises(DataError, match="15 pixels a side"):
+        SuperResolution(2).keep(large[..., 1:], large[..., 1:])
 
 
 def test_pairs_that_do_not_fit_are_refused_by_name(paired):

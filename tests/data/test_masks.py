@@ -121,6 +121,33 @@ def test_masks_that_do_not_fit_are_refused_by_name(tmp_path, change, message):
         open_masks(tmp_path, class_names=NAMES)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_grey_and_16_bit_pictures_are_read_as_8_bits(tmp_path, in_memory):
+    high = np.random.default_rng(0).integers(0, 65536, (12, 16), dtype=np.uint16)
+    low = torch.from_numpy((high >> 8).astype(np.uint8))
+    for file in world(tmp_path).rglob("images/*.png"):
+        Image.fromarray(high).save(file)
+    splits = open_masks(tmp_path, class_names=NAMES, in_memory=in_memory)
+    assert splits.guess.endswith("12x16 grey")
+    assert torch.equal(splits.train.batch(torch.tensor([0]))["inputs"][0], low[None])
+    Image.fromarray(low.numpy()).save(tmp_path / "train" / "images" / "01.png")
+    picture(tmp_path / "train" / "images" / "02.png")
+    train = open_masks(tmp_path, class_names=NAMES, in_memory=in_memory).train
+    assert torch.equal(train.batch(torch.tensor([0, 1]))["inputs"], low.expand(2, 3, -1, -1))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_masks_of_16_bits_hold_numbers_of_classes_up_to_255(tmp_path, in_memory):
+    file = world(tmp_path, values=(0, 1, 2, 255)) / "train" / "masks" / "02.png"
+    written = np.array(Image.open(file))
+    Image.fromarray(written.astype(np.uint16)).save(file)
+    train = open_masks(tmp_path, class_names=NAMES, in_memory=in_memory).train
+    assert torch.equal(train.targets(torch.tensor([2]))[0], torch.from_numpy(written))
+    Image.fromarray(written.astype(np.uint16) * 256).save(file)
+    with pytest.raises(DataError, match=r"train/images/02 \(mask: values up to 65280: at most 255 classes"):
+        open_masks(tmp_path, class_names=NAMES, in_memory=in_memory)
+
+
 def test_a_stated_ignore_index_allows_no_other_value_beyond_the_classes(tmp_path):
     world(tmp_path, values=(0, 1, 2, 3))
     with pytest.raises(DataError, match=r"0 to 2.*and 11, 255 for pixels without one; found 3"):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from tutelage import Distiller, Frozen, Path
 from tutelage.data.boxes import pad
 from tutelage.errors import DataError, ModelError, RecipeError
 from tutelage.export.standalone import Standalone
-from tutelage.ledger import Spec
+from tutelage.ledger import Ledger, Lesson, Row, Spec
 from tutelage.losses import FGD, anchor_classes, crosskd
 from tutelage.models.candidates import Candidates
 from tutelage.models.detectors import HEADS, detections, inside_head, levels
@@ -16,8 +18,10 @@ from tutelage.recipe import schema
 from tutelage.recipe.build import build_path
 from tutelage.recipe.wires import resolve, survey_all
 from tutelage.tasks import Detection
+from tutelage.tasks.box_doubt import LEAST
 from tutelage.teachers import Teacher
 from tutelage.verdict import value
+from tutelage.weighting import Auto
 
 BOXES = pad([torch.tensor([[4.0, 4, 40, 40, 1], [20, 10, 60, 50, 0]]), torch.tensor([[0.0, 0, 30, 30, 0]])])
 
@@ -216,3 +220,62 @@ def test_targets_of_other_tasks_and_models_in_eval_mode_are_refused():
         task.base_loss({"": torch.zeros(2, 3, 6)}, task.unpack((torch.rand(2, 3, 8, 8), BOXES)))
     with pytest.raises(RecipeError, match=r"train\.compile"):
         task.call(torch.compile(nn.Linear(2, 2)), task.unpack((torch.rand(2, 3, 8, 8), BOXES)))
+
+
+# What teachers are trusted
+
+
+TRUE = pad([torch.tensor([[4.0, 4, 30, 30, 1], [34, 10, 60, 50, 0]]), torch.zeros(0, 5)])
+SAID = {
+    "sure": [(4, 4, 30, 30, 1, 0.9), (34, 10, 60, 50, 0, 0.9)],
+    "hesitant": [(4, 4, 30, 30, 1, 0.5), (34, 10, 60, 50, 0, 0.5)],
+    "shifted": [(8, 8, 34, 34, 1, 0.9), (38, 14, 64, 54, 0, 0.9)],
+    "partial": [(4, 4, 30, 30, 1, 0.9)],
+    "exchanged": [(4, 4, 30, 30, 0, 0.9), (34, 10, 60, 50, 1, 0.9)],
+    "blind": [],
+}
+"""Of the first picture; of the second, which shows nothing, all say the same."""
+
+
+def answered(rows):
+    nothing = (0, 0, 0, 0, -1, 0)
+    return torch.tensor([[*rows, *[nothing] * (2 - len(rows))], [nothing, nothing]]).float()
+
+
+def doubts(said):
+    batch = Detection(2).unpack((torch.rand(2, 3, 64, 64), TRUE))
+    return Detection(2).doubt(said, batch)
+
+
+def test_doubt_is_minus_the_log_likelihood_of_the_true_boxes():
+    assert_close(doubts(answered(SAID["sure"])), torch.tensor([-math.log(0.9), 0.0]))
+    assert_close(doubts(answered(SAID["partial"])), torch.tensor([-(math.log(0.9) + math.log(LEAST)) / 2, 0.0]))
+    wrong = -math.log(LEAST) - math.log(1 - 0.9)
+    assert_close(doubts(answered(SAID["exchanged"])), torch.tensor([wrong, 0.0]))
+
+
+@pytest.mark.parametrize("worse", [name for name in SAID if name != "sure"])
+def test_who_finds_the_boxes_surely_is_doubted_least(worse):
+    assert doubts(answered(SAID[worse]))[0] > doubts(answered(SAID["sure"]))[0]
+
+
+def test_a_box_too_many_is_doubted_by_its_score_alone():
+    more = torch.cat([answered(SAID["sure"]), torch.tensor([[[0.0, 50, 9, 60, 1, 0.6]]]).expand(2, -1, -1)], dim=1)
+    assert_close(doubts(more), torch.tensor([-math.log(0.9) - math.log(0.4) / 2, -math.log(0.4)]))
+
+
+def test_pictures_without_room_for_boxes_can_be_doubted():
+    batch = Detection(2).unpack((torch.rand(2, 3, 64, 64), torch.zeros(2, 0, 5)))
+    assert_close(Detection(2).doubt(answered(SAID["sure"]), batch), torch.tensor([-2 * math.log(1 - 0.9), 0.0]))
+
+
+def test_of_two_detectors_the_default_hears_the_one_that_is_right():
+    rows, task = (Row("base"), Row("logits", "right"), Row("logits", "wrong")), Detection(2)
+    rule = Auto(warmup=0)
+    rule.bind(rows, Spec(call=task.call, taps={}, responses=frozenset({"logits"}), doubt=task.doubt))
+    batch = task.unpack((torch.rand(2, 3, 64, 64), TRUE))
+    said = {"right": {"": answered(SAID["hesitant"])}, "wrong": {"": answered(SAID["exchanged"])}}
+    lesson = Lesson(batch, {"": torch.rand(2, 2)}, said, {})  # a student that trains answers with its losses
+    right, wrong = rule(Ledger(rows, torch.ones(3, 2)), lesson)[1:]
+    assert wrong[0] < 0.01 * right[0]
+    assert_close(wrong[1], right[1])

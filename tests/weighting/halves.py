@@ -17,15 +17,15 @@ from tutelage import Distiller, Frozen, Path, weighting
 from tutelage.connectors import Project
 from tutelage.losses import kl, mse
 from tutelage.tasks import Classification
+from tutelage.weighting.by_gradient import rules
 
 STEPS, SIZE = 4, 8
 OPTIONS = {
     "ByGradient": [
-        {"rule": "mgda"},
+        *({"rule": name} for name in rules() if name != "torchjd"),
+        {"rule": {"use": "fair_grad", "fairness": 0.5}},
         {"rule": "mgda", "wrt": "1"},
         {"rule": "upgrad", "by": "path", "every": 2},
-        {"rule": "pcgrad"},
-        {"rule": "gradvac"},
         {"rule": "mgda", "exact": False},
     ],
     "Decay": [{"steps": 2, "after": 1}],

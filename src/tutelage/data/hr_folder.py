@@ -24,6 +24,9 @@ _SPLITS = {
 }
 _SCALES = (2, 3, 4, 8)
 
+MEASURED = 11
+"""Pixels a side that SSIM, whose window is as large, needs of a picture without its border."""
+
 Files = list[tuple[pathlib.Path, pathlib.Path | None]]
 """Large pictures, each with its small one where there is one."""
 
@@ -84,8 +87,8 @@ def open_pairs(
         The slices; `facts` hold the scale.
 
     Raises:
-        DataError: No pictures, a small one without a large one, sizes that do not fit the scale, or training pictures
-            smaller than a patch.
+        DataError: No pictures, a small one without a large one, sizes that do not fit the scale, training pictures
+            smaller than a patch, or pictures too small to be measured.
     """
     named = isinstance(source, str | pathlib.Path)
     name = f"{_folder(source, root).name}/" if named else type(source).__name__
@@ -104,7 +107,8 @@ def open_pairs(
     bytes_ = sum(channels * shape[1] * shape[2] for each in shapes.values() for shape in each)
     held = bytes_ < HELD if in_memory is None else in_memory
     options: dict[str, Any] = {"scale": scale, "channels": channels, "patch": patch, "held": held}
-    _refuse_small(found["train"].large, shapes["train"], patch, scale)
+    for part, sides in found.items():
+        _refuse_small(part, sides.large, shapes[part], patch, scale)
     parts = {part: PairSlice(Pairs(sides.large, sides.small, **options)) for part, sides in found.items()}
     layout = "HR pictures" if found["train"].small is None else "HR and LR pictures"
     splits = cut(
@@ -272,17 +276,20 @@ def _shapes(encoded: Encoded | Given, *, first: bool = False) -> list[Shape]:
     return shapes
 
 
-def _refuse_small(large: Encoded | Given, shapes: Sequence[Shape], patch: int, scale: int) -> None:
+def _refuse_small(part: str, large: Encoded | Given, shapes: Sequence[Shape], patch: int, scale: int) -> None:
+    """Training pictures hold a patch; any may be measured, whole."""
+    measured = MEASURED + 2 * scale
+    least = max(patch, measured) if part == "train" else measured
     small = [
         f"{name} ({height} x {width})"
         for name, (_, height, width) in zip(large.names, shapes, strict=True)
-        if min(height - height % scale, width - width % scale) < patch
+        if min(height - height % scale, width - width % scale) < least
     ]
     if small:
-        raise DataError(
-            f"expected training pictures of {patch} pixels a side or more, found {_told(small)}. Take a smaller patch "
-            f"(--set data.patch=…, a multiple of {scale}), or remove them."
-        )
+        patches = f"Take a smaller patch (--set data.patch=…, a multiple of {scale}), or remove them."
+        do = patches if least > measured else f"SSIM needs {MEASURED} beside a border of {scale}. Remove them."
+        kind = "training" if part == "train" else part
+        raise DataError(f"expected {kind} pictures of {least} pixels a side or more, found {_told(small)}. {do}")
 
 
 def _encoded(files: Sequence[pathlib.Path]) -> Encoded:

@@ -3,13 +3,14 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from .labels import labels, own_and_others
+from .labels import labels, needs_labels, own_and_others
 from .precision import full
 from .shapes import CLASSES, positive, same_shape
 from .standardise import Spread, standardised
 from .together import together
 
 
+@needs_labels
 @together
 def dkd(
     student: Tensor,

@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .labels import needs_labels
 from .maps import need_maps
 from .precision import full
 from .shapes import same_batch
 
 
+@needs_labels
 def ifvd(student: Tensor, teacher: Tensor, /, *, target: Tensor) -> Tensor:
     """Squared difference of the cosines between each place's feature and the mean feature of its class in the picture.
 

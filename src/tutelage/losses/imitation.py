@@ -3,10 +3,12 @@
 from torch import Tensor
 
 from .cells import need_boxes, under_boxes
+from .labels import needs_labels
 from .maps import need_maps
 from .precision import full
 
 
+@needs_labels
 def imitation(student: Tensor, teacher: Tensor, /, *, target: Tensor, inputs: Tensor) -> Tensor:
     """Half the squared distance between features in the cells under boxes, summed over channels.
 

@@ -6,12 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .labels import labels
+from .labels import labels, needs_labels
 from .precision import full
 from .shapes import positive
 from .together import together
 
 
+@needs_labels
 @together
 def virtual_teacher(
     student: Tensor,

@@ -21,6 +21,7 @@ from tutelage.taps import inner
 
 from .average_precision import NUMBERS, average_precision, matched, numbers, overlaps
 from .base import Kept, Task, read
+from .box_doubt import box_doubt
 
 NAMES = (
     "mAP",
@@ -142,6 +143,14 @@ class Detection(Task):
         scale = valid / valid.mean().clamp(min=1 / len(valid))
         each = torch.where(batch.labelled[:, None], said, 0.0) * scale[:, None]
         return dict(zip(self.base_rows, each.unbind(1), strict=True))
+
+    def doubt(self, output: Tensor, batch: Batch) -> Tensor | None:
+        """Minus the log likelihood of the true boxes under those that were found (see `box_doubt`).
+
+        None for a model that trains, which answers with its losses: whether a teacher knows more than the student is
+        not known in detection, only which of several knows most.
+        """
+        return box_doubt(output.float(), batch.target) if output.dim() == 3 else None
 
     def predict(self, output: Tensor) -> Tensor:
         """The boxes as they are, ``[B, D, 6]``."""

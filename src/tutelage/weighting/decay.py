@@ -13,8 +13,8 @@ class Decay(Warmup):
     """A factor that stays at 1 for a while and then falls linearly to `end`.
 
     What is learned from teachers early may stand in the way of the labels later; the last part of a training then
-    belongs to the task. This is asked for, never part of the default: a path that has done harm for long leaves a
-    student that the remaining steps, with their small learning rate, do not mend (see the lab notes).
+    belongs to the task. The default does without: what a harmful path has done early, the rest of the training mends
+    only in part (see the lab notes).
 
     Args:
         steps: Optimizer steps from 1 down to `end`, 0 or more; 0 is a switch.
