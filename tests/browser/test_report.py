@@ -1,10 +1,14 @@
 """Opens the page as a reader does: from disk, in a browser, without a network."""
 
 import pathlib
+import random
 import runpy
 import shutil
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from tutelage import report
 
@@ -14,7 +18,14 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-FOLDERS = runpy.run_path(str(pathlib.Path(__file__).resolve().parents[1] / "report" / "run_folder.py"))
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+FOLDERS = runpy.run_path(str(TESTS / "report" / "run_folder.py"))
+DENSE = {
+    "segmentation": ["student.arguments={encoder_depth: 3, decoder_channels: [16, 8, 8]}"],
+    "detection": ["data.batch_size=4", "student.arguments={channels: 64}"],
+    "super_resolution": ["data.patch=24", "data.patches=3", "student.arguments={blocks: 2, width: 8}"],
+}
+"""Task -> what makes a run of it short."""
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +121,34 @@ def test_a_bench_and_weights_by_class_are_drawn(browser, tmp_path):
     run = FOLDERS["add_by_class"](FOLDERS["write_run"](tmp_path / "a"))
     _open(browser, report.write([run]))
     _check(browser, plots=9)
+
+
+def _draw(task, root):
+    """A small data set of a dense task, and a network that learns from it."""
+    if task == "super_resolution":
+        (root / "photos").mkdir(parents=True)
+        for number in range(16):
+            pixels = torch.randint(256, (32, 40, 3), dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(root / "photos" / f"{number}.png")
+        return root / "photos", "sr/edsr"
+    dense = runpy.run_path(str(TESTS / "cli" / f"test_{task}.py"))
+    for seed, (split, count) in enumerate({"train": 8, "val": 4, "test": 4}.items()):
+        dense["draw"](root / "shapes", split, count, random.Random(seed) if task == "detection" else seed)
+    return root / "shapes", dense["NET"]
+
+
+@pytest.mark.parametrize("task", DENSE)
+def test_the_pictures_of_a_dense_task_are_seen_with_what_each_model_says(browser, tutelage, tmp_path, task):
+    data, net = _draw(task, tmp_path)
+    given = ["distill", "--task", task, "--student", net, "--teacher", f"big={net}", "--data", data, "--force"]
+    given += [word for told in ("train.epochs=1", *DENSE[task]) for word in ("--set", told)]
+    code, _, said = tutelage(*given, "--out", tmp_path / "run")
+    assert code == 0, said
+    _open(browser, tmp_path / "run" / "report.html", width=390)
+    _check(browser, plots=browser.execute_script("return document.querySelectorAll('.drawing').length"))
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    seen = browser.execute_script(
+        "return [...document.querySelectorAll('.pictures figure')].map(figure => [...figure.querySelectorAll('img')]"
+        ".map(image => [image.alt, image.naturalWidth, image.naturalHeight, image.clientWidth]))"
+    )
+    print(seen)
