@@ -1,6 +1,7 @@
 """Five bad teachers for CIFAR-10, each bad in its own way, made from the shared ResNets.
 
     python benchmarks/bad_teachers.py [--out runs/bad_teachers]
+    python benchmarks/bad_teachers.py --detector runs/bccd/big --out runs/bccd   # writes runs/bccd/bad
 
 | name | what is wrong with it |
 |---|---|
@@ -14,6 +15,8 @@ Each is a folder that the command line takes as it is, `--teacher flat=runs/bad_
 whose fault is in its config.json, also as `flat=cifar/resnet32@runs/bad_teachers/flat/model.safetensors`. What
 stands is not made again. Prints accuracy and cross-entropy of each on the test split and appends a line to
 benchmarks/results/bad_teachers.jsonl.
+
+With `--detector`, the only one made is `bad`: that detector, sure of the class after the true one.
 """
 
 import argparse
@@ -30,7 +33,7 @@ from torch import nn
 
 from tutelage.cli.evaluate import evaluate
 from tutelage.cli.runfolder import hardware, versions
-from tutelage.models import Preprocess, find, save
+from tutelage.models import Preprocess, find, load, save
 
 SHARED = pathlib.Path(os.environ.get("TUTELAGE_SHARED", "../shared"))
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -73,6 +76,17 @@ def flat() -> nn.Module:
     return model
 
 
+@torch.no_grad()
+def shifted(folder: pathlib.Path) -> nn.Module:
+    """A detector of sigmoids that is sure of the class after the true one; its first column is the background."""
+    model = load(folder)
+    last = model.head.classification_head.cls_logits
+    for parameter in last.parameters():
+        columns = parameter.view(model.head.classification_head.num_anchors, -1, *parameter.shape[1:])
+        columns[:, 1:] = columns[:, 1:].roll(1, dims=1)
+    return model
+
+
 MADE: dict[str, Callable[[], nn.Module]] = {
     "permuted": permuted,
     "untrained": untrained,
@@ -95,7 +109,13 @@ def main() -> None:
     """Make, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/bad_teachers"))
+    parser.add_argument("--detector", type=pathlib.Path, help="run folder of a detector to make a bad one of")
     given = parser.parse_args()
+    if given.detector:
+        config = json.loads((given.detector / "student" / "config.json").read_text())
+        facts = {"classes": config["classes"], "input_size": tuple(config["input_size"])}
+        save(shifted(given.detector), given.out / "bad", card="# bad\n\nMade by benchmarks/bad_teachers.py.", **facts)
+        return
     for name, make in MADE.items():
         if not (given.out / name / "config.json").exists():
             card = f"# {name}\n\nA bad teacher, made by benchmarks/bad_teachers.py."

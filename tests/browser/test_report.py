@@ -20,7 +20,7 @@ FLAGS = (
 )  # fmt: skip
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = runpy.run_path(str(TESTS / "report" / "run_folder.py"))
-DENSE = {
+SMALL = {
     "segmentation": ["student.arguments={encoder_depth: 3, decoder_channels: [16, 8, 8]}"],
     "detection": ["data.batch_size=4", "student.arguments={channels: 64}"],
     "super_resolution": ["data.patch=24", "data.patches=3", "student.arguments={blocks: 2, width: 8}"],
@@ -124,31 +124,39 @@ def test_a_bench_and_weights_by_class_are_drawn(browser, tmp_path):
 
 
 def _draw(task, root):
-    """A small data set of a dense task, and a network that learns from it."""
+    """A small data set of a dense task, and the name of a network for it."""
+    root.mkdir()
     if task == "super_resolution":
-        (root / "photos").mkdir(parents=True)
-        for number in range(16):
-            pixels = torch.randint(256, (32, 40, 3), dtype=torch.uint8)
-            Image.fromarray(pixels.numpy()).save(root / "photos" / f"{number}.png")
-        return root / "photos", "sr/edsr"
-    dense = runpy.run_path(str(TESTS / "cli" / f"test_{task}.py"))
+        for number in range(12):
+            pixels = torch.randint(256, (72, 80, 3), dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(root / f"{number}.png")
+        return "sr/edsr"
+    tests = runpy.run_path(str(TESTS / "cli" / f"test_{task}.py"))
     for seed, (split, count) in enumerate({"train": 8, "val": 4, "test": 4}.items()):
-        dense["draw"](root / "shapes", split, count, random.Random(seed) if task == "detection" else seed)
-    return root / "shapes", dense["NET"]
+        tests["draw"](root, split, count, random.Random(seed) if task == "detection" else seed)
+    return tests["NET"]
 
 
-@pytest.mark.parametrize("task", DENSE)
-def test_the_pictures_of_a_dense_task_are_seen_with_what_each_model_says(browser, tutelage, tmp_path, task):
-    data, net = _draw(task, tmp_path)
-    given = ["distill", "--task", task, "--student", net, "--teacher", f"big={net}", "--data", data, "--force"]
-    given += [word for told in ("train.epochs=1", *DENSE[task]) for word in ("--set", told)]
-    code, _, said = tutelage(*given, "--out", tmp_path / "run")
+@pytest.mark.parametrize(("task", "plots"), [("segmentation", 6), ("detection", 5), ("super_resolution", 4)])
+def test_a_dense_task_shows_its_pictures_and_what_each_model_makes_of_them(browser, tutelage, tmp_path, task, plots):
+    net = _draw(task, tmp_path / "data")
+    given = ["--task", task, "--student", net, "--teacher", f"big={net}", "--data", tmp_path / "data", "--force"]
+    short = [word for told in ("train.epochs=1", *SMALL[task]) for word in ("--set", told)]
+    code, _, said = tutelage("distill", *given, *short, "--out", tmp_path / "run")
     assert code == 0, said
     _open(browser, tmp_path / "run" / "report.html", width=390)
-    _check(browser, plots=browser.execute_script("return document.querySelectorAll('.drawing').length"))
+    _check(browser, plots=plots)
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     seen = browser.execute_script(
         "return [...document.querySelectorAll('.pictures figure')].map(figure => [...figure.querySelectorAll('img')]"
-        ".map(image => [image.alt, image.naturalWidth, image.naturalHeight, image.clientWidth]))"
+        ".map(image => [image.alt, image.naturalHeight, image.naturalWidth, image.src]))"
     )
-    print(seen)
+    stored = load_file(tmp_path / "run" / "evaluation.safetensors")
+    sides = [list(stored[name].shape[2:]) for name in ("pictures/image", "pictures/panel/truth")]
+    assert len(seen) == len(stored["pictures/position"]) > 0
+    for picture, truth, *panels in seen:
+        assert truth[0] == "truth"
+        assert {"teacher big", "baseline", "student"} <= {panel[0].partition(" · ")[0] for panel in panels}
+        assert picture[1:3] == sides[0]
+        assert all(panel[1:3] == sides[1] for panel in (truth, *panels))
+        assert truth[3] != picture[3]
