@@ -128,7 +128,7 @@ def test_grey_and_16_bit_pictures_are_read_as_8_bits(tmp_path, in_memory):
     for file in world(tmp_path).rglob("images/*.png"):
         Image.fromarray(high).save(file)
     splits = open_masks(tmp_path, class_names=NAMES, in_memory=in_memory)
-    assert splits.guess.endswith("12x16 grey")
+    assert "12x16 grey" in splits.guess
     assert torch.equal(splits.train.batch(torch.tensor([0]))["inputs"][0], low[None])
     Image.fromarray(low.numpy()).save(tmp_path / "train" / "images" / "01.png")
     picture(tmp_path / "train" / "images" / "02.png")

@@ -279,3 +279,4 @@ def test_of_two_detectors_the_default_hears_the_one_that_is_right():
     right, wrong = rule(Ledger(rows, torch.ones(3, 2)), lesson)[1:]
     assert wrong[0] < 0.01 * right[0]
     assert_close(wrong[1], right[1])
+    assert_close(right + wrong, torch.full((2,), 4.0))  # nobody is held against what the student does not say
