@@ -284,8 +284,32 @@ def test_a_data_set_of_pictures_and_masks_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize(
+    "form",
+    [
+        lambda m: m,
+        lambda m: m.astype(np.uint16),
+        lambda m: Image.fromarray(m.astype(np.uint8)),
+        lambda m: Image.fromarray(m.astype(np.uint8)).convert("P"),
+        lambda m: Image.fromarray(m.astype(np.uint16)),
+        lambda m: Image.fromarray(m.astype(np.int32)),
+        lambda m: Image.fromarray(m.astype(bool)),
+    ],
+    ids=["int64", "uint16", "L", "P", "I;16", "I", "1"],
+)
+def test_masks_of_a_data_set_may_have_any_form_of_whole_numbers(form):
+    own = pairs()
+    truth = [(mask > 0).long() for _, mask in own]
+    for number, mask in enumerate(truth):
+        own[number] = (own[number][0], form(mask.numpy()))
+    splits = open_masks({"train": own, "test": own})
+    assert torch.equal(splits.test.targets(torch.arange(10)).long(), torch.stack(truth))
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda own: own.__setitem__(3, (own[3][0], Image.new("RGB", (8, 8)))), "at sample train 3, found RGB pixels"),
+        (lambda own: own.__setitem__(3, (own[3][0], np.full((8, 8), 256, np.uint16))), "up to 255 at sample train 3"),
         (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 7, dtype=torch.long))), "at sample train 3"),
         (lambda own: own.__setitem__(3, (own[3][0], torch.zeros(8, 8))), "whole numbers up to 255 at sample train 3"),
         (lambda own: own.__setitem__(3, (own[3][0], torch.full((8, 8), 7))), "255 for pixels without one|is beyond"),

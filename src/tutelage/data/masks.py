@@ -148,17 +148,22 @@ def read_mask(file: pathlib.Path | Drawn) -> Tensor:
     from PIL import Image
 
     with Image.open(file) as image:
-        if image.mode.startswith("I"):
-            wide = torch.frombuffer(bytearray(image.convert("I").tobytes()), dtype=torch.int32)
-            if wide.numel() and int(wide.max()) > 255:
-                raise ValueError(f"values up to {int(wide.max())}: at most 255 classes are known")
-            return wide.to(torch.uint8).view(image.height, image.width)
-        if image.mode not in ("L", "P", "1"):
-            raise ValueError(f"{image.mode} pixels: a mask holds one number for each pixel")
-        pixels = torch.frombuffer(
-            bytearray((image.convert("L") if image.mode == "1" else image).tobytes()), dtype=torch.uint8
-        )
-        return pixels.view(image.height, image.width) // (255 if image.mode == "1" else 1)
+        return _values(image)
+
+
+def _values(image: Any) -> Tensor:
+    """The same of a Pillow image."""
+    if image.mode.startswith("I"):
+        wide = torch.frombuffer(bytearray(image.convert("I").tobytes()), dtype=torch.int32)
+        if wide.numel() and int(wide.max()) > 255:
+            raise ValueError(f"values up to {int(wide.max())}: at most 255 classes are known")
+        return wide.to(torch.uint8).view(image.height, image.width)
+    if image.mode not in ("L", "P", "1"):
+        raise ValueError(f"{image.mode} pixels: a mask holds one number for each pixel")
+    pixels = torch.frombuffer(
+        bytearray((image.convert("L") if image.mode == "1" else image).tobytes()), dtype=torch.uint8
+    )
+    return pixels.view(image.height, image.width) // (255 if image.mode == "1" else 1)
 
 
 def fit_mask(mask: Tensor, shape: Shape) -> Tensor:
@@ -270,16 +275,16 @@ def _own(
 
 def _whole_numbers(given: Any, name: str) -> Tensor:
     """A mask of the user's as uint8 ``[h, w]``."""
-    if hasattr(given, "convert"):
-        given = torch.frombuffer(bytearray(given.tobytes()), dtype=torch.uint8).view(given.height, given.width)
-    mask = torch.as_tensor(given)
+    expected = f"expected a mask [H, W] of whole numbers up to 255 at sample {name}, found"
+    try:
+        mask = _values(given) if hasattr(given, "convert") else torch.as_tensor(given)
+    except ValueError as error:
+        raise DataError(f"{expected} {error}. Convert it in your data set.") from error
     whole = mask.ndim == 2 and not mask.is_floating_point()
-    if not whole or (mask.numel() and not -1 <= int(mask.min()) <= int(mask.max()) <= 255):
-        raise DataError(
-            f"expected a mask [H, W] of whole numbers up to 255 at sample {name}, found {mask.dtype} "
-            f"{list(mask.shape)}. Convert it in your data set."
-        )
-    return mask.where(mask >= 0, IGNORED).to(torch.uint8)
+    values = mask.long() if whole else mask  # unsigned numbers of 16 bits have no minimum in torch
+    if not whole or (values.numel() and not -1 <= int(values.min()) <= int(values.max()) <= 255):
+        raise DataError(f"{expected} {mask.dtype} {list(mask.shape)}. Convert it in your data set.")
+    return values.where(values >= 0, IGNORED).to(torch.uint8)
 
 
 def _look(
