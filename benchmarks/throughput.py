@@ -578,7 +578,7 @@ def dense() -> dict[str, dict[str, Any]]:
     }
     found = {
         "segmentation, KL and CWD, teacher live": {**live["segmentation"], "paths": ["logits", "cwd"]},
-        "detection, classes and boxes of anchors, teacher live": {**live["detection"], "paths": ["logits"]},
+        "detection, classes of anchors, teacher live": {**live["detection"], "paths": ["logits"]},
         "super-resolution, FAKD, teacher live": {
             **enlarging,
             **super_resolution.METHODS["fakd"],
