@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from .errors import RecipeError, UnknownName, close_names
 from .ledger import Batch, Outputs, Row, Said, Shape, Spec, Tap
 from .losses.batchwise import is_batchwise
-from .losses.labels import is_lost_without_labels
-from .losses.together import hears_together
+from .losses.together import hears_together, marked
 
 EXTRAS = ("index", "target", "inputs", "mask", "element_weight", "head")
 """What a loss may ask for by keyword."""
@@ -86,7 +85,7 @@ class Path(nn.Module):
         """
         self.name, self.hears = name, self._heard(name, tuple(teachers))
         loss, connector = self._given
-        if not spec.labelled and is_lost_without_labels(loss):
+        if not spec.labelled and marked(loss, "needs_labels"):
             raise RecipeError(
                 f"path {name!r}: its loss goes by the labels; expected training samples with one, found none. Give "
                 "labels, or take a loss that needs none, such as kl."

@@ -14,8 +14,7 @@ from torch.testing import assert_close
 
 from tutelage import losses
 from tutelage.losses.batchwise import is_batchwise
-from tutelage.losses.labels import is_lost_without_labels
-from tutelage.losses.together import hears_together
+from tutelage.losses.together import hears_together, marked
 
 _spec = importlib.util.spec_from_file_location("contract_inputs", pathlib.Path(__file__).with_name("inputs.py"))
 inputs = sys.modules["contract_inputs"] = importlib.util.module_from_spec(_spec)
@@ -274,4 +273,4 @@ def test_losses_load_torch_and_nothing_heavier():
 def test_a_loss_that_is_nothing_without_labels_says_so(name):
     case = Case(name)
     found = case(extras={**case.extras, "target": torch.full_like(case.extras["target"], -1)})
-    assert bool(found.eq(0).all()) == is_lost_without_labels(case.loss)
+    assert bool(found.eq(0).all()) == marked(case.loss, "needs_labels")

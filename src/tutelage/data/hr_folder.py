@@ -24,8 +24,8 @@ _SPLITS = {
 }
 _SCALES = (2, 3, 4, 8)
 
-MEASURED = 11
-"""Pixels a side that SSIM, whose window is as large, needs of a picture without its border."""
+SSIM_WINDOW = 11
+"""Side of the Gaussian window of SSIM, with a deviation of 1.5: a picture without its border is as large or larger."""
 
 Files = list[tuple[pathlib.Path, pathlib.Path | None]]
 """Large pictures, each with its small one where there is one."""
@@ -278,7 +278,7 @@ def _shapes(encoded: Encoded | Given, *, first: bool = False) -> list[Shape]:
 
 def _refuse_small(part: str, large: Encoded | Given, shapes: Sequence[Shape], patch: int, scale: int) -> None:
     """Training pictures hold a patch; any may be measured, whole."""
-    measured = MEASURED + 2 * scale
+    measured = SSIM_WINDOW + 2 * scale
     least = max(patch, measured) if part == "train" else measured
     small = [
         f"{name} ({height} x {width})"
@@ -287,7 +287,7 @@ def _refuse_small(part: str, large: Encoded | Given, shapes: Sequence[Shape], pa
     ]
     if small:
         patches = f"Take a smaller patch (--set data.patch=…, a multiple of {scale}), or remove them."
-        do = patches if least > measured else f"SSIM needs {MEASURED} beside a border of {scale}. Remove them."
+        do = patches if least > measured else f"SSIM needs {SSIM_WINDOW} beside a border of {scale}. Remove them."
         kind = "training" if part == "train" else part
         raise DataError(f"expected {kind} pictures of {least} pixels a side or more, found {_told(small)}. {do}")
 

@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .together import marked
-
 L = TypeVar("L", bound=Callable[..., Any])
 
 
@@ -15,19 +13,15 @@ def needs_labels(loss: L) -> L:
     """Mark a loss that is 0 wherever a sample has no label: a path with it is refused where none has one.
 
     Example:
+        >>> from tutelage.losses.together import marked
         >>> @needs_labels
         ... def sure(student, teacher, *, target):
         ...     return -student.log_softmax(dim=1).gather(1, target[:, None])[:, 0] * (target >= 0)
-        >>> is_lost_without_labels(sure)
+        >>> marked(sure, "needs_labels")
         True
     """
     loss.needs_labels = True  # type: ignore[attr-defined]
     return loss
-
-
-def is_lost_without_labels(loss: Callable[..., Any]) -> bool:
-    """Whether a loss is marked, also where some of its options were given by `functools.partial`."""
-    return marked(loss, "needs_labels")
 
 
 def labels(loss: str, target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,10 @@
 """How little found boxes fit the true ones, for weightings that compare teachers."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .average_precision import overlaps
 
 LEAST = 1e-4
 """A box that is not found at all counts as found with this probability."""
@@ -30,17 +33,11 @@ def box_doubt(found: Tensor, target: Tensor) -> Tensor:
         tensor([ 0.0000,  1.4000, 18.4000])
     """
     target = F.pad(target, (0, 0, 0, 1), value=-1.0)  # there is always one to compare with
-    boxes, others = found[:, :, None], target[:, None]
-    corner, far = boxes[..., :2].maximum(others[..., :2]), boxes[..., 2:4].minimum(others[..., 2:4])
-    shared = (far - corner).clamp(min=0).prod(dim=-1)
-    overlap = shared / (_area(boxes) + _area(others) - shared).clamp(min=1e-9)
-    right = overlap.where((boxes[..., 4] == others[..., 4]) & (others[..., 4] >= 0), 0.0)
-    score = found[..., 5].where(found[..., 4] >= 0, 0.0)
     there = target[..., 4] >= 0
+    alike = (found[:, :, None, 4] == target[:, None, :, 4]) & there[:, None]
+    shares = torch.vmap(overlaps)(found[..., :4], target[..., :4]).nan_to_num(0.0)  # of no area with no area: 0 / 0
+    right = shares.where(alike, 0.0)
+    score = found[..., 5].where(found[..., 4] >= 0, 0.0)
     missed = -(right * score[..., None]).amax(dim=1).clamp(min=LEAST).log()
     wrong = -(1 - score * (1 - right.amax(dim=2))).clamp(min=LEAST).log()
     return (missed.where(there, 0.0).sum(dim=1) + wrong.sum(dim=1)) / there.sum(dim=1).clamp(min=1)
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:4] - boxes[..., :2]).clamp(min=0).prod(dim=-1)

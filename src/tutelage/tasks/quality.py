@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
+from tutelage.data.hr_folder import SSIM_WINDOW
 from tutelage.errors import DataError, MissingExtra
 
 LARGEST_PSNR = 100.0
 """What is said of pictures that do not differ at all, in dB: no metric of ours is infinite."""
-
-_WINDOW = 11  # side of the Gaussian window of SSIM with a deviation of 1.5
 
 
 def luma(pictures: Tensor) -> Tensor:
@@ -92,11 +91,11 @@ def ssim(prediction: Tensor, target: Tensor, *, shave: int) -> Tensor:
     except ImportError as error:
         raise MissingExtra("metrics need torchmetrics: pip install 'tutelage[train]'") from error
     # Convolutions in float64 take nine times as long, for a difference in the eighth digit.
-    first, second = (x.float() for x in _compared(prediction, target, shave, least=_WINDOW))
+    first, second = (x.float() for x in _compared(prediction, target, shave, least=SSIM_WINDOW))
     _, places = structural_similarity_index_measure(
         first, second, data_range=255.0, reduction="none", return_full_image=True
     )
-    rim = _WINDOW // 2
+    rim = SSIM_WINDOW // 2
     whole: Tensor = places[..., rim:-rim, rim:-rim].flatten(1).double().mean(dim=1)
     return whole.float()
 
