@@ -269,6 +269,13 @@ def test_pictures_without_room_for_boxes_can_be_doubted():
     assert_close(Detection(2).doubt(answered(SAID["sure"]), batch), torch.tensor([-2 * math.log(1 - 0.9), 0.0]))
 
 
+def test_boxes_without_an_area_are_doubted_like_boxes_that_are_missed():
+    flat = torch.tensor([[[5.0, 5, 5, 9, 1]]]).expand(2, -1, -1)
+    batch = Detection(2).unpack((torch.rand(2, 3, 64, 64), flat))
+    said = torch.tensor([[[5.0, 5, 5, 9, 1, 0.5]]]).expand(2, -1, -1)
+    assert_close(Detection(2).doubt(said, batch), torch.full((2,), -math.log(LEAST) - math.log(0.5)))
+
+
 def test_of_two_detectors_the_default_hears_the_one_that_is_right():
     rows, task = (Row("base"), Row("logits", "right"), Row("logits", "wrong")), Detection(2)
     rule = Auto(warmup=0)

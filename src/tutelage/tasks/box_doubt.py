@@ -34,7 +34,7 @@ def box_doubt(found: Tensor, target: Tensor) -> Tensor:
     """
     target = F.pad(target, (0, 0, 0, 1), value=-1.0)  # there is always one to compare with
     there = target[..., 4] >= 0
-    alike = (found[:, :, None, 4] == target[:, None, :, 4]) & there[:, None]
+    alike = found[:, :, None, 4] == target[:, None, :, 4]
     shares = torch.vmap(overlaps)(found[..., :4], target[..., :4]).nan_to_num(0.0)  # of no area with no area: 0 / 0
     right = shares.where(alike, 0.0)
     score = found[..., 5].where(found[..., 4] >= 0, 0.0)
