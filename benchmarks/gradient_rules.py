@@ -35,7 +35,7 @@ RULES = {
     **{
         name: (lambda name=name: ByGradient(name))
         for name in (
-            *("mgda", "upgrad", "dualproj", "pcgrad", "gradvac"),
+            *("mgda", "upgrad", "dualproj", "pcgrad", "agem", "gradvac"),
             *("cagrad", "imtl_g", "aligned_mtl", "nash_mtl", "fair_grad"),
         )
     },

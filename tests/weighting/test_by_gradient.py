@@ -111,7 +111,7 @@ def test_connectors_are_left_out_and_still_learn():
 
 
 @pytest.mark.parametrize(
-    "rule", ["mgda", "pcgrad", "cagrad", "imtl_g", "gradvac", "aligned_mtl", "nash_mtl", "fair_grad"]
+    "rule", ["mgda", "pcgrad", "agem", "cagrad", "imtl_g", "gradvac", "aligned_mtl", "nash_mtl", "fair_grad"]
 )
 def test_a_factor_common_to_all_losses_does_not_move_the_weights(rule):
     gradients = torch.randn(4, 6)
@@ -134,6 +134,15 @@ def test_rows_of_a_path_share_a_weight_when_asked():
     grouped = torch.stack([gradients[0], gradients[1] + gradients[2], gradients[3]])
     expected = MGDA()(grouped @ grouped.T).float()
     assert_close(weights, expected[[0, 1, 1, 2]])
+
+
+def test_a_task_of_several_losses_is_protected_as_a_whole():
+    rows = (Row("classification"), Row("boxes"), Row("logits", "a"))
+    gradients = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -2.0]])
+    ledger, spec = point(rows, gradients)
+    made = ByGradient("agem")
+    made.bind(rows, spec)
+    assert_close(made(ledger, None)[:, 0], torch.tensor([1.5, 1.5, 1.0]))  # along (1, 1) the last row has -1
 
 
 def test_weights_stay_between_decisions_and_after_a_checkpoint_too():

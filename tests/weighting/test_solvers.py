@@ -129,6 +129,37 @@ def test_cagrads_mixture_is_served_least(gradients, radius):
     assert value(share) <= min(map(value, torch.cat([others, corners, near]))) + 1e-9
 
 
+@few
+@given(gradient_sets(), st.floats(0.1, 10.0), st.floats(0.0, 1.0), st.integers(1, 2))
+def test_agem_keeps_the_tasks_direction_and_its_cap(gradients, cap, slack, own):
+    solver = solvers.AGEM(cap=cap, slack=slack)
+    solver.bind(len(gradients), own)
+    weights = solver(gradients @ gradients.T)
+    task, taught = gradients[:own].sum(dim=0), gradients[own:].sum(dim=0)
+    if task.norm() <= 1e-9 * gradients.norm():  # nothing to compare with
+        return
+    direction, shortened = weights @ gradients, weights[own:] @ gradients[own:]
+    assert task @ direction >= (slack - 1e-9) * task.square().sum() - 1e-9 * task.norm() * taught.norm()
+    assert shortened.norm() <= (1 + 1e-6) * cap * task.norm()
+    if weights[0] > 1:  # no more is taken than has to be
+        size = task.square().sum()
+        assert abs(task @ direction - slack * size) <= 1e-9 * (size + task.norm() * taught.norm())
+    free = torch.ones_like(weights)
+    if taught.norm() <= cap * task.norm() and task @ (task + taught) >= slack * task.square().sum():
+        assert_close(weights, free, rtol=1e-6, atol=1e-6)
+
+
+def test_agem_without_the_tasks_gradient_leaves_all_as_they_are():
+    square = torch.tensor([[1.0, -3.0], [-3.0, 9.0]])
+    assert_close(solvers.AGEM()(square, at=torch.tensor([1, 2])), torch.ones(2).double())
+
+
+@pytest.mark.parametrize("options", [{"cap": 0.0}, {"cap": float("nan")}, {"slack": 1.5}, {"slack": -0.1}])
+def test_agem_refuses_numbers_out_of_range(options):
+    with pytest.raises(InputError, match="cap above 0 and slack in"):
+        solvers.AGEM(**options)
+
+
 def test_pcgrad_leaves_two_gradients_without_conflict():
     gradients = torch.tensor([[1.0, 0.0], [-2.0, 1.0]], dtype=torch.float64)
     direction = solvers.PCGrad()(gradients @ gradients.T) @ gradients

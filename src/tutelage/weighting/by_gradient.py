@@ -120,7 +120,8 @@ class ByGradient(Weighting):
         self.weights = torch.ones(len(rows), device=self.weights.device)
         self.step = 0
         if isinstance(self.rule, Solver):
-            self.rule.bind(len(self._groups))
+            own = sum(rows[group[0]].teacher is None for group in self._groups)
+            self.rule.bind(len(self._groups), own)
         keep_graphs_of_compiled_models()
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:

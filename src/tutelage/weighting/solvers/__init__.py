@@ -1,5 +1,6 @@
 """Solvers: from the inner products of K gradients to K weights, one published rule each."""
 
+from .agem import AGEM
 from .aligned_mtl import AlignedMTL
 from .base import Solver
 from .cagrad import CAGrad
@@ -12,6 +13,7 @@ from .pcgrad import PCGrad
 from .torchjd import Torchjd
 
 __all__ = [
+    "AGEM",
     "IMTLG",
     "MGDA",
     "AlignedMTL",

@@ -16,8 +16,13 @@ class Solver(nn.Module):
     signed: ClassVar[bool] = False
     """Whether weights may be negative."""
 
-    def bind(self, objectives: int) -> None:
-        """Learn how many gradients there will be at most; called once, at build. What was remembered is forgotten."""
+    def bind(self, objectives: int, own: int = 1) -> None:
+        """Learn what there will be; called once, at build. What was remembered is forgotten.
+
+        Args:
+            objectives: How many gradients at most.
+            own: How many of these, the first ones, are the task's, for rules that set it apart.
+        """
 
     def forward(self, gramian: Tensor, losses: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """The weights of one step.

@@ -44,7 +44,7 @@ class GradVac(Solver):
         self.register_buffer("cosine", torch.zeros(0, 0))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, objectives: int) -> None:
+    def bind(self, objectives: int, own: int = 1) -> None:
         """Start with running means of 0."""
         self.cosine = torch.zeros(objectives, objectives, device=self.step.device)
         self.step.zero_()

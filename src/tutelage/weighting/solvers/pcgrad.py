@@ -31,7 +31,7 @@ class PCGrad(Solver):
         self.seed = seed
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def bind(self, objectives: int) -> None:
+    def bind(self, objectives: int, own: int = 1) -> None:
         """Start counting steps anew."""
         self.step.zero_()
 
