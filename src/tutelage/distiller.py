@@ -110,6 +110,7 @@ class Distiller(nn.Module):
             doubt=task.doubt,
             features=task.features,
             held_out=held_out is not None,
+            extras=None if example is None else frozenset(example.extras),
             fingerprints=fingerprints or {},
         )
         taps = self.spec.taps[STUDENT]

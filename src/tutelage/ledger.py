@@ -204,6 +204,7 @@ class Spec:
         doubt: How little an answer fits the truth where that is no class, `Task.doubt`; None if that is not known.
         features: How large the default weighting makes paths on features, `Task.features`.
         held_out: Whether samples are held out of training for weightings to look at.
+        extras: Names of what batches have among their extras, as the probe batch has them; None without one.
         fingerprints: Of the data, the preprocessing and the views.
     """
 
@@ -224,6 +225,7 @@ class Spec:
     doubt: Callable[[Tensor, Batch], Tensor | None] | None = None
     features: float = 0.5
     held_out: bool = False
+    extras: frozenset[str] | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, model: str, tap: Tap) -> Shape | tuple[Shape, ...] | None:

@@ -6,11 +6,14 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
+from tutelage import Distiller, Frozen, Path
 from tutelage.errors import InputError, RecipeError, UnknownName
+from tutelage.losses import kl
 from tutelage.tasks import Classification
-from tutelage.weighting import Route
+from tutelage.weighting import Product, Route
 
 _spec = importlib.util.spec_from_file_location("meetings", pathlib.Path(__file__).with_name("meetings.py"))
 meetings = sys.modules["meetings"] = importlib.util.module_from_spec(_spec)
@@ -65,6 +68,26 @@ def test_a_column_may_hold_values_that_stand_for_teachers(column):
 def test_a_column_comes_with_the_batch_of_the_task():
     raw = {"inputs": torch.rand(3, 1, 2, 2), "target": torch.tensor([0, 1, 2]), "camera": [7, 7, 8]}
     assert Classification(3).unpack(raw).extras == {"camera": [7, 7, 8]}
+
+
+def test_a_column_that_the_probe_batch_lacks_is_refused_at_build():
+    task, pictures = Classification(3), torch.rand(3, 3, 2, 2)
+
+    def build(**column):
+        example = task.unpack({"inputs": pictures, "target": torch.tensor([0, 1, 2]), **column})
+        nets = [nn.Sequential(nn.Flatten(), nn.Linear(12, 3)) for _ in range(2)]
+        return Distiller(
+            nets[0],
+            teachers={"a": Frozen(nets[1])},
+            paths={"logits": Path(kl)},
+            task=task,
+            weighting=Product((), [Route({7: "a"}, by="camera")]),
+            example=example,
+        )
+
+    with pytest.raises(InputError, match=r"expected a column 'camera' in the extras of the batch; found 'camra'"):
+        build(camra=[7, 7, 8])
+    build(camera=[7, 7, 8])
 
 
 def test_a_path_that_cannot_be_split_gets_the_mean_of_its_weights():

@@ -1,6 +1,6 @@
 """Route: each sample hears the teachers that are named for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -35,8 +35,8 @@ class Route(Weighting):
             name; nobody at first.
 
     Raises:
-        InputError: Classes without `to`; in a step, a column that is not there, that is not as long as the batch, or
-            labels that are not one class a sample.
+        InputError: Classes without `to`; at `bind` (in a step where no batch was at hand), a column that is not there;
+            in a step, one that is not as long as the batch, or labels that are not one class a sample.
         UnknownName: At `bind`, for a teacher or a class that does not exist; in a step, for a teacher in a column.
         RecipeError: At `bind`: samples go by their class, and no training sample has a label.
 
@@ -85,6 +85,8 @@ class Route(Weighting):
             for value, names in (self.teachers_of or {}).items():
                 table[_class(value, spec.classes)] = names
             self.table = torch.tensor([self._heard(names, "") for names in table], device=self.table.device)
+        elif spec.extras is not None:
+            self._find_column(spec.extras)
 
     @torch.no_grad()
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
@@ -113,11 +115,7 @@ class Route(Weighting):
     def _by_column(self, lesson: Lesson) -> Tensor:
         """Whether each teacher is named in the column, ``[B, T]``."""
         extras, samples = lesson.batch.extras, len(lesson.batch)
-        if self.by not in extras:
-            raise InputError(
-                f"Route: expected a column {self.by!r} in the extras of the batch; found "
-                f"{', '.join(map(repr, extras)) or 'none'}. Let the data set give it with each sample."
-            )
+        self._find_column(extras)
         column = extras[self.by]
         values = column.tolist() if isinstance(column, Tensor) else list(column)
         if len(values) != samples:
@@ -126,6 +124,14 @@ class Route(Weighting):
             )
         heard = [self._heard(self._named(value), f"column {self.by!r}, sample {b}: ") for b, value in enumerate(values)]
         return torch.tensor(heard, dtype=torch.float32, device=lesson.batch.index.device).reshape(samples, -1)
+
+    def _find_column(self, extras: Collection[str]) -> None:
+        """Refuse batches without the column."""
+        if self.by not in extras:
+            raise InputError(
+                f"Route: expected a column {self.by!r} in the extras of the batch; found "
+                f"{', '.join(map(repr, sorted(extras))) or 'none'}. Let the data set give it with each sample."
+            )
 
     def _named(self, value: Any) -> tuple[str, ...]:
         """The teachers that one value of a column stands for."""
