@@ -11,7 +11,7 @@ from tutelage.errors import InputError, RecipeError, TapNotFound, UnknownName
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse
 from tutelage.tasks import Classification
-from tutelage.weighting import AEKD, IMTL, ByGradient, GradNorm, Product, Trust
+from tutelage.weighting import AEKD, IMTL, ByGradient, Fixed, GradNorm, Product, Trust
 from tutelage.weighting.gramian import gramian, row_gradients
 from tutelage.weighting.solvers import MGDA, GradVac, PCGrad, UPGrad
 
@@ -280,6 +280,33 @@ def test_a_compiled_student_is_differentiated_row_by_row():
     assert compiled.__dict__["trained"] is not net
     assert_close(other.weights, step.weights, rtol=1e-3, atol=1e-4)
     assert_close(got, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_backward_code_that_ordinary_training_left_on_disk_is_not_taken_for_two_gradients(tmp_path, monkeypatch):
+    import torch._functorch.config as functorch
+    import torch.compiler.config as compiler
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(functorch, "donated_buffer", True)  # as in a process that trains without such a rule
+    monkeypatch.setattr(compiler, "cache_key_tag", "")
+
+    class Convolutions(nn.Sequential):
+        def __init__(self):
+            blocks = [(nn.Conv1d(c, 4, 3, padding=1), nn.BatchNorm1d(4), nn.ReLU()) for c in (1, 4)]
+            super().__init__(
+                nn.Flatten(), nn.Unflatten(1, (1, 12)), *blocks[0], *blocks[1], nn.Flatten(), nn.Linear(48, 3)
+            )
+
+    given = batch(64)
+
+    def trained(weighting, compile):
+        torch.manual_seed(0)
+        parts = {"teachers": {"a": Frozen(Net(8))}, "paths": {"logits": Path(kl)}, "task": Classification(3)}
+        made = Distiller(Convolutions(), **parts, weighting=weighting, compile=compile)
+        return direction(made, given)[0]
+
+    trained(Fixed(), compile=True)
+    assert_close(trained(ByGradient("mgda"), True), trained(ByGradient("mgda"), False), rtol=1e-3, atol=1e-5)
 
 
 def test_autocast_gives_weights_too():

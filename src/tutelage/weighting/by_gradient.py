@@ -17,6 +17,7 @@ from .gramian import gramian, row_gradients, several_processes, shared_mean
 from .solvers import Solver
 
 PARAMETERS = "parameters"
+KEPT = " graphs are kept"
 
 
 class ByGradient(Weighting):
@@ -212,10 +213,17 @@ class ByGradient(Weighting):
 
 
 def keep_graphs_of_compiled_models() -> None:
-    """Let compiled models be differentiated more than once a step, as several gradients need; for this process."""
+    """Let compiled models be differentiated more than once a step, as several gradients need; for this process.
+
+    Backward code that overwrites what the forward left for it is what PyTorch compiles otherwise, and finds again on
+    disk under the same key: the second gradient would be another one, without a word. So the key has a tag of its own.
+    """
     import torch._functorch.config as functorch
+    import torch.compiler.config as compiler
 
     functorch.donated_buffer = False
+    if not compiler.cache_key_tag.endswith(KEPT):
+        compiler.cache_key_tag += KEPT
 
 
 def _solver(rule: str | Mapping[str, Any]) -> Solver:
