@@ -36,7 +36,7 @@ ROWS = tuple(Row(*pair) for pair in [("base",), ("logits", "a"), ("logits", "b")
 CLASSES = 5
 SPEC = Spec(
     held_out=True,
-    call=None,
+    call=lambda model, batch: model(batch.inputs.flatten(1)),
     taps={},
     classes=tuple("vwxyz"),
     heads={teacher: nn.Linear(6, CLASSES) for teacher in "abcdefg"},
@@ -46,8 +46,8 @@ SPEC = Spec(
 )
 
 
-def build(name: str, rows: tuple[Row, ...] = ROWS) -> Weighting:
-    rule = getattr(weighting, name)(**NEEDED.get(name, {}))
+def build(name: str, rows: tuple[Row, ...] = ROWS, **options) -> Weighting:
+    rule = getattr(weighting, name)(**NEEDED.get(name, {}) | options)
     rule.bind(rows, SPEC)
     return rule
 

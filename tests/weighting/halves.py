@@ -28,6 +28,7 @@ OPTIONS = {
         {"rule": "upgrad", "by": "path", "every": 2},
         {"rule": "mgda", "exact": False},
     ],
+    "Calibrate": [{}, {"steps": 1}],
     "Decay": [{"steps": 2, "after": 1}],
     "Guard": [{"every": 1, "memory": 3, "doubt": 0.0}],
     "Learned": [{}, {"at": "1", "init": 0.1, "decay": 0.01}],
@@ -51,10 +52,10 @@ def net(width):
 
 
 def batches(task):
-    """The same few batches everywhere."""
+    """The same few batches everywhere; the last one is so large that losses run away."""
     generator = torch.Generator().manual_seed(1)
-    for _ in range(STEPS):
-        pictures = torch.rand(SIZE, 3, 2, 2, generator=generator)
+    for step in range(STEPS):
+        pictures = torch.rand(SIZE, 3, 2, 2, generator=generator) * (8.0 if step == STEPS - 1 else 1.0)
         yield pictures, torch.randint(3, (SIZE,), generator=generator)
 
 

@@ -65,6 +65,15 @@ def test_a_row_that_is_silent_or_negative_counts_as_one_that_stands_still():
     assert_close(epoch(rule, taught, [1] * 5), torch.ones(5))
 
 
+def test_a_row_that_falls_silent_stands_still_from_then_on():
+    taught = rows(1, 4)
+    rule = bound(DWA(), taught)
+    epoch(rule, taught, [1, 4, 1, 1, 1])
+    assert epoch(rule, taught, [1, 1, 1, 1, 1])[1] == 1  # the first two epochs
+    assert epoch(rule, taught, [1, NAN, 1, 1, 1])[1] < 1  # it fell, and is told so for an epoch
+    assert_close(epoch(rule, taught, [1] * 5), torch.ones(5))
+
+
 def test_an_epoch_cut_in_two_by_a_checkpoint_is_one_epoch():
     taught = rows()
     whole, cut = bound(DWA(), taught), bound(DWA(), taught)

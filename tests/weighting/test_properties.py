@@ -17,7 +17,14 @@ _contract = pathlib.Path(__file__).parents[1] / "contracts" / "test_weighting.py
 _spec = importlib.util.spec_from_file_location("weighting_contract", _contract)
 contract = sys.modules["weighting_contract"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(contract)
-NAMES, ROWS, build, meet = contract.NAMES, contract.ROWS, contract.build, contract.meet
+NAMES, ROWS, meet = contract.NAMES, contract.ROWS, contract.meet
+EAGER = {"Guard": {"every": 1, "memory": 3, "doubt": 0.0, "margin": 0.0}, "Meta": {"every": 1, "hard": 4}}
+"""Options under which a few meetings are enough to decide, or to learn, something."""
+
+
+def build(name: str, rows=ROWS) -> Weighting:
+    return contract.build(name, rows, **EAGER.get(name, {}))
+
 
 GATES = [name for name in NAMES if build(name).kind == "gate"]
 SCALES = [name for name in NAMES if name not in GATES]
@@ -31,7 +38,7 @@ NOT_ALIKE = {**NOT_BY_NAME, "Route": "goes by the names of the teachers"}
 """Weightings that tell apart teachers who say the same -> why."""
 UNITS = {  # weightings whose claim is that units do not matter -> what stays when each row has units of its own
     **dict.fromkeys(["DWA", "Fixed", "RLW"], "weights"),
-    **dict.fromkeys([name for name in GATES if name != "AEKD"], "weights"),
+    **dict.fromkeys([name for name in GATES if name not in ("AEKD", "Learned", "Meta")], "weights"),
     **dict.fromkeys(["Calibrate", "FAMO", "GLS"], "pull"),
 }
 COMMON = ["AEKD", "ByGradient"]  # and those for which a factor that all rows share does not matter
@@ -53,7 +60,10 @@ def after(ledger: Ledger) -> Ledger:
 
 
 def lived(rule: Weighting, meetings, order=None, factors=None) -> torch.Tensor:
-    """The weights of a rule after a few meetings, an epoch each; rows in another order, or losses in other units."""
+    """The weights of a rule after a few meetings, an epoch and perhaps a look each.
+
+    Rows may come in another order, or losses in other units.
+    """
     torch.manual_seed(0)
     order = [0, 1, 2, 3, 4] if order is None else order
     for ledger, lesson in meetings:
@@ -61,7 +71,10 @@ def lived(rule: Weighting, meetings, order=None, factors=None) -> torch.Tensor:
         now = Ledger(tuple(ledger.rows[k] for k in order), losses[order])
         weights = rule(now, lesson)
         rule.after_step(lambda batch, params=None, now=now: after(now))
+        if rule.asks() is not None:
+            rule.hears(now, lesson)
         rule.end_epoch()
+    weights = rule(now, lesson)
     return weights.detach().expand(-1, 4)
 
 

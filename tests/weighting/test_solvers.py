@@ -161,9 +161,10 @@ def test_agem_refuses_numbers_out_of_range(options):
 
 
 def test_pcgrad_leaves_two_gradients_without_conflict():
-    gradients = torch.tensor([[1.0, 0.0], [-2.0, 1.0]], dtype=torch.float64)
-    direction = solvers.PCGrad()(gradients @ gradients.T) @ gradients
-    assert (gradients @ direction >= -1e-7).all()
+    for length in (1.0, 1e7):
+        gradients = torch.tensor([[1.0, 0.0], [-10.0 * length, length]], dtype=torch.float64)
+        direction = solvers.PCGrad()(gradients @ gradients.T) @ gradients
+        assert (gradients @ direction >= -1e-7 * gradients.norm(dim=1)).all()
 
 
 def test_pcgrads_orders_follow_from_seed_and_step_alone():

@@ -11,6 +11,7 @@ from tutelage.errors import InputError, UnknownName, close_names
 from tutelage.ledger import Ledger, Lesson, Row, Spec
 
 from .base import Weighting, by_path, per_row, silence
+from .gramian import shared_mean
 
 RUNAWAY = 10.0
 """How many times as large as when it was measured a loss may be before its weight falls; below 0, once."""
@@ -126,6 +127,7 @@ class Calibrate(Weighting):
         scale = (base / size).clamp(1 / self.row_limit, self.row_limit) * self.row_target
         scale = torch.where(count > 0, scale, scale.clamp(max=1.0))
         now = ledger.losses.detach().float().nan_to_num(0.0, 0.0, 0.0).mean(1)
+        now = shared_mean(now) if learning else now  # else not all processes may be here
         far = torch.maximum(now / RUNAWAY, -now) / size
         weights = torch.where(own, 1.0, scale / far.clamp(min=1).square())[:, None]
         return silence(weights.to(ledger.losses.dtype), ledger)

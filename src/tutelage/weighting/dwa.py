@@ -74,7 +74,7 @@ class DWA(Weighting):
     def end_epoch(self) -> None:
         """The means of this epoch become those of the last."""
         heard = self.count > 0
-        self.before = torch.where(heard, self.last, self.before)
+        self.before = self.last
         self.last = torch.where(heard, self.mean, self.last)
         self.mean = torch.zeros_like(self.mean)
         self.count = torch.zeros_like(self.count)

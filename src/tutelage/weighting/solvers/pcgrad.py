@@ -17,7 +17,8 @@ class PCGrad(Solver):
 
     Reference:
         Yu et al. 2020, "Gradient surgery for multi-task learning", arXiv:2001.06782, algorithm 1. As in widely used
-        code a gradient also meets itself, which counts where earlier projections have turned it around.
+        code a gradient also meets itself, which counts where earlier projections have turned it around. Deviation: the
+        1e-8 that such code adds to squared lengths is left out; a short gradient would not be protected from a long one.
 
     Example:
         >>> PCGrad()(torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
@@ -71,6 +72,6 @@ def surgery(gramian: Tensor, order: Tensor) -> Tensor:
     mixtures = torch.eye(len(square), dtype=torch.float64)
     for met in order.T:  # all gradients at once: none looks at what became of another
         product = (mixtures * square[met]).sum(dim=1)
-        taken = product.clamp(max=0) / (square.diagonal()[met] + 1e-8)
+        taken = product.clamp(max=0) / square.diagonal()[met].clamp(min=torch.finfo(square.dtype).tiny)
         mixtures.scatter_add_(1, met[:, None], -taken[:, None])
     return mixtures
