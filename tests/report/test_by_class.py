@@ -1,5 +1,7 @@
 """Whom the student listened to about which class."""
 
+import dataclasses
+
 import pytest
 
 from tutelage import report
@@ -33,6 +35,16 @@ def test_of_many_classes_those_are_shown_on_which_teachers_differ(folders, tmp_p
     labels = figure.spec["layout"]["xaxis"]["ticktext"]
     assert len(labels) == CLASSES
     assert "Of 60 classes" in figure.caption
+
+
+def test_one_teacher_alone_is_shown_too_since_it_may_be_turned_down(folders, run):
+    read = report.read(folders.add_by_class(run))
+    alone = [
+        line | {"weights": {row: means for row, means in line["weights"].items() if row.endswith("/wide")}}
+        for line in read.by_class
+    ]
+    (trace,) = class_weights(dataclasses.replace(read, by_class=tuple(alone))).spec["data"]
+    assert len(trace["z"]) == 1
 
 
 def test_without_such_lines_there_is_no_figure(run):

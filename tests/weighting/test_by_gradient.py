@@ -370,6 +370,8 @@ def test_a_student_with_nothing_to_train_is_refused_at_build():
         ByGradient("mgda").bind(ROWS, Spec(call=None, taps={}, student=nn.Flatten()))
     with pytest.raises(RecipeError, match="found none"):
         ByGradient("mgda").bind(ROWS, Spec(call=None, taps={}))
+    with pytest.raises(RecipeError, match=r"AGEM protects the task's gradient; expected labels, found none"):
+        ByGradient("agem").bind(ROWS, Spec(call=None, taps={}, student=nn.Linear(2, 2), labelled=False))
 
 
 def test_parameters_of_the_student_are_not_parameters_of_the_rule():

@@ -55,7 +55,8 @@ class ByGradient(Weighting):
     Raises:
         UnknownName: There is no solver of that name, or it has no such option.
         InputError: A number or word is out of its range.
-        RecipeError: At `bind`: the student is not known, or has nothing to train.
+        RecipeError: At `bind`: the student is not known, or has nothing to train; no sample has a label and the rule
+            asks for the task's gradient.
 
     Reference:
         The solvers name their papers.
@@ -115,6 +116,11 @@ class ByGradient(Weighting):
         if self.wrt == PARAMETERS and not (spec.student and any(p.requires_grad for p in spec.student.parameters())):
             found = "none" if spec.student is None else "one without parameters that require a gradient"
             raise RecipeError(f"{type(self).__name__}: expected a student to train; found {found}.")
+        if isinstance(self.rule, Solver) and self.rule.needs_task and not spec.labelled:
+            raise RecipeError(
+                f"{type(self.rule).__name__} protects the task's gradient; expected labels, found none. Take another "
+                "weighting, such as auto."
+            )
         self._student = () if spec.student is None else (spec.student,)
         names = [row.path if self.by == "path" else row.name for row in rows]
         self._groups = [[k for k, name in enumerate(names) if name == each] for each in dict.fromkeys(names)]
@@ -260,7 +266,7 @@ def rules() -> dict[str, type[Solver]]:
 
     Example:
         >>> list(rules())[:4]
-        ['imtlg', 'mgda', 'alignedmtl', 'cagrad']
+        ['agem', 'imtlg', 'mgda', 'alignedmtl']
     """
     return {name.lower(): getattr(solvers, name) for name in solvers.__all__ if name != "Solver"}
 

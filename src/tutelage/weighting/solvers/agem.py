@@ -1,5 +1,7 @@
 """A-GEM: what is taught may not turn the task's gradient around, nor drown it."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,8 @@ class AGEM(Solver):
     bounds what is done at right angles, which to second order raises it all the same. Nothing protects the others from
     the task, or from each other; and what is seen is the batch that is trained on, not what the student will be asked.
 
-    Where the task has no gradient, there is nothing to compare with, and all weights are 1.
+    Where the task has no gradient, there is nothing to compare with, and all weights are 1. Without labels it is
+    refused.
 
     Args:
         cap: Longest sum of what is taught, in lengths of the task's gradient; above 0, infinity for any.
@@ -35,6 +38,8 @@ class AGEM(Solver):
         >>> AGEM(cap=2)(torch.tensor([[1.0, 0.0], [0.0, 16.0]]))
         tensor([1.0000, 0.5000], dtype=torch.float64)
     """
+
+    needs_task: ClassVar[bool] = True
 
     def __init__(self, *, cap: float = 4.0, slack: float = 1.0) -> None:
         super().__init__()

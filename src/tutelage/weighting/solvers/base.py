@@ -15,6 +15,8 @@ class Solver(nn.Module):
 
     signed: ClassVar[bool] = False
     """Whether weights may be negative."""
+    needs_task: ClassVar[bool] = False
+    """Whether it sets the task's gradient apart, and so says nothing where there is none."""
 
     def bind(self, objectives: int, own: int = 1) -> None:
         """Learn what there will be; called once, at build. What was remembered is forgotten.

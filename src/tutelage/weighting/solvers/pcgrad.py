@@ -18,7 +18,7 @@ class PCGrad(Solver):
     Reference:
         Yu et al. 2020, "Gradient surgery for multi-task learning", arXiv:2001.06782, algorithm 1. As in widely used
         code a gradient also meets itself, which counts where earlier projections have turned it around. Deviation: the
-        1e-8 that such code adds to squared lengths is left out; a short gradient would not be protected from a long one.
+        1e-8 that such code adds to squared lengths is left out: with it a short gradient is not safe from a long one.
 
     Example:
         >>> PCGrad()(torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
