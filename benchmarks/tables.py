@@ -1,9 +1,11 @@
 """The table of a bench as Markdown: mean and spread over seeds, paired differences, weights, seconds.
 
     python benchmarks/tables.py benchmarks/results/losses [--against plain] [--methods kl,dkd] [--pool A,B,C]
+        [--judged accuracy|mAP]
 
 Differences are paired by seed, in points of a hundred, with a 95% t-interval over the seeds that both have. With
-`--pool` these methods count together: the mean of their differences in each seed, which all must have.
+`--judged` intervals are those of the verdict, for which test samples are drawn again, too (mAP is computed anew from
+each draw). With `--pool` these methods count together: the mean of their differences in each seed, which all must have.
 """
 
 import argparse
@@ -15,7 +17,12 @@ from typing import Any
 
 from scipy.stats import t
 
+from tutelage.bench.leaderboard import compare
+from tutelage.tasks.average_precision import average_precision
+
 Runs = dict[int, dict[str, Any]]
+PARTS = {"accuracy": None, "mAP": average_precision}
+"""Metric -> how it follows from the parts that samples have; None: it is their mean."""
 
 
 def read(folder: pathlib.Path) -> dict[str, Runs]:
@@ -41,12 +48,20 @@ def gains(runs: Runs, reference: Runs) -> dict[int, float]:
     return {seed: 100 * (runs[seed]["test"] - reference[seed]["test"]) for seed in runs if seed in reference}
 
 
-def row(name: str, runs: Runs, reference: Runs) -> str:
+def judged(name: str, against: str, found: dict[str, Runs], metric: str) -> str:
+    """The difference and the interval of the verdict."""
+    flat = {(method, seed): run for method, runs in found.items() for seed, run in runs.items()}
+    said = compare(flat, name, against, parts=PARTS[metric])
+    if said is None:
+        return ""
+    low, high = said["interval"]
+    return f"{100 * said['delta']:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}], {said['verdict']}"
+
+
+def row(name: str, runs: Runs, against: str) -> str:
     """One line of the table."""
     tests = [100 * run["test"] for run in runs.values()]
     spread = f" ± {statistics.stdev(tests):.2f}" if len(tests) > 1 else ""
-    found = list(gains(runs, reference).values())
-    against = interval(found) if found and runs is not reference else ""
     paths = [run["weights"]["paths"] for run in runs.values()]
     means = {path: statistics.mean(each.get(path, 0.0) for each in paths) for path in paths[0]}
     weights = ", ".join(f"{mean:.3g}" for mean in means.values())
@@ -60,6 +75,7 @@ def main() -> None:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--against", default="plain")
     parser.add_argument("--methods", type=lambda names: names.split(","), help="which, in this order; all, best first")
+    parser.add_argument("--judged", choices=PARTS, help="take the intervals of the verdict; this is the metric")
     parser.add_argument("--pool", type=lambda names: names.split(","), help="methods that count together")
     given = parser.parse_args()
     found = read(given.folder)
@@ -68,7 +84,14 @@ def main() -> None:
     print(f"| method | seeds | test | minus `{given.against}` | weight | seconds an epoch |")
     print("|---|---|---|---|---|---|")
     for name in given.methods or best:
-        print(row(name, found[name], reference))
+        if name == given.against:
+            gained = ""
+        elif given.judged:
+            gained = judged(name, given.against, found, given.judged)
+        else:
+            both = list(gains(found[name], reference).values())
+            gained = interval(both) if both else ""
+        print(row(name, found[name], gained))
     if given.pool:
         each = [gains(found[name], reference) for name in given.pool]
         seeds = [seed for seed in reference if all(seed in one for one in each)]
