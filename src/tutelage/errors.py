@@ -8,6 +8,7 @@
     │   │   └── TapNotFound       no module of that name in the model
     │   ├── RecipeError           the recipe does not fit together
     │   ├── ModelError            a model cannot be built, or its weights do not fit
+    │   │   └── OtherClasses      it was trained for another number of classes than the data has
     │   ├── TeacherError          a teacher that would do harm: at chance, other classes, permuted classes
     │   ├── DataError             the data cannot be read or used
     │   ├── CacheError            a store of teachers' answers does not fit, is damaged, or cannot be written
@@ -44,6 +45,26 @@ class RecipeError(InputError):
 
 class ModelError(InputError):
     """A model cannot be built, or its weights do not fit."""
+
+
+class OtherClasses(ModelError):
+    """A model was trained for another number of classes than the data has.
+
+    Args:
+        origin: What messages call it.
+        found: Its number of classes.
+        expected: That of the data.
+    """
+
+    def __init__(self, origin: str, found: int, expected: int) -> None:
+        super().__init__(origin, found, expected)
+        self.origin, self.found, self.expected = origin, found, expected
+
+    def __str__(self) -> str:
+        return (
+            f"{self.origin} was trained for {self.found} classes, the data has {self.expected}. Take a model for these "
+            "classes."
+        )
 
 
 class TeacherError(InputError):

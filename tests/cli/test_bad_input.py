@@ -10,6 +10,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.utils.data import TensorDataset
+
+import tutelage as tu
+from tutelage.cli.evaluate import evaluate
+from tutelage.errors import DataError
 
 
 @pytest.fixture
@@ -77,6 +82,17 @@ def test_a_teacher_for_another_number_of_classes_is_refused(refused, tmp_path):
     assert "10" in message
 
 
+def test_a_teacher_with_more_classes_is_used_once_its_columns_are_named(refused, tutelage, tmp_path):
+    weights = save_untrained(tmp_path, classes=12)
+    message = refused(teach=f"cifar/resnet8@{weights}")
+    assert "was trained for 12 classes, the data has 10" in message
+    assert "new classifier" not in message
+    cure = "teachers.big.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"
+    assert f"--set '{cure}'" in message
+    given = ["--student", "cifar/resnet8", "--teacher", f"big=cifar/resnet8@{weights}", "--data", "digits"]
+    assert tutelage("check", *given, "--set", cure, "--force")[0] == 0
+
+
 def test_a_teacher_near_chance_is_refused_and_force_goes_on(refused, tutelage, tmp_path):
     weights = save_untrained(tmp_path)
     assert "above chance" in refused(teach=f"cifar/resnet8@{weights}")
@@ -96,6 +112,17 @@ def test_a_recipe_that_is_no_text_is_refused(tutelage, tmp_path):
     code, _, message = tutelage("distill", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
     assert code == 2
     assert "UTF-8" in message
+
+
+def test_data_without_a_label_to_score_by_is_refused(tmp_path):
+    data = TensorDataset(torch.rand(80, 1, 8, 8), torch.full((80,), -1))
+    data.classes = ["cat", "dog"]
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    options = {"student": "cifar/resnet8", "teachers": {"big": teacher}, "out": tmp_path / "run", "force": True}
+    with pytest.raises(DataError, match="expected selection samples with a label"):
+        tu.distill(data=data, **options)
+    with pytest.raises(DataError, match="expected test samples with a label"):
+        evaluate(teacher, data=data)
 
 
 def test_training_without_a_label_is_refused(tutelage, tmp_path):

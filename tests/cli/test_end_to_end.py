@@ -132,6 +132,47 @@ def test_a_signal_ends_with_130_and_the_line_that_goes_on(teacher, tmp_path, tut
     assert (out / "checkpoints" / "last.ckpt").exists()
 
 
+def test_a_signal_between_stages_or_at_the_test_split_counts_and_a_finished_run_stands(
+    teacher, tutelage, tmp_path, monkeypatch
+):
+    out, few = tmp_path / "run", ["--set", "data.limit=128", "--set", "train.epochs=2", "--set", "paths=[logits]"]
+    arguments = ["distill", "--student", "cifar/resnet8", "--teacher", f"big={teacher}", "--data", "digits", *few]
+    arguments += ["--out", out]
+    for place, number in (("train._keep", signal.SIGTERM), ("run.answer", signal.SIGINT)):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"tutelage.engine.{place}", lambda *_, number=number: os.kill(os.getpid(), number))
+            code, _, message = tutelage(*arguments)
+        assert code == 130, message
+        assert f"To go on: tutelage distill --out {out} --resume" in message
+        assert not (out / "result.json").exists()
+        arguments = ["distill", "--out", out, "--resume"]
+    assert tutelage(*arguments)[0] == 0
+    told = (out / "result.json").read_bytes()
+    seconds = json.loads(told)["seconds"]
+    assert seconds["total"] >= seconds["student"] + seconds["baseline"]
+    monkeypatch.setattr("tutelage.engine.run.answer", None)  # the test split is read once
+    code, printed, message = tutelage(*arguments, "--json")
+    assert code == 0, message
+    assert "finished before" in message
+    assert "verdict: " in message
+    assert json.loads(printed) == json.loads(told)
+    assert (out / "result.json").read_bytes() == told
+    import tutelage as tu
+
+    again = tu.distill(out=out, resume=True)
+    assert again.result == json.loads(told)
+    assert again.student(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    assert again.baseline is not None
+
+
+def test_a_result_that_was_cut_off_is_made_again(teacher, tutelage, tmp_path):
+    out = shutil.copytree(teacher, tmp_path / "run")
+    before = json.loads((out / "result.json").read_text())
+    os.truncate(out / "result.json", 0)
+    assert tutelage("train", "--out", out, "--resume")[0] == 0
+    assert json.loads((out / "result.json").read_text())["student"] == before["student"]
+
+
 def test_a_stop_before_the_first_step_also_names_the_line_that_goes_on(teacher, tutelage, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -184,14 +225,39 @@ def test_a_run_is_resumed_by_the_command_that_made_it(whole, teacher, tutelage):
     assert f"tutelage train --out {teacher} --resume" in message
 
 
-@pytest.mark.parametrize("damage", ["manifest.json", "checkpoints/stages/student/best.ckpt"])
-def test_a_damaged_run_is_refused_by_name(teacher, tutelage, tmp_path, damage):
+STAGE = "checkpoints/stages/student"
+
+
+@pytest.mark.parametrize(
+    ("damage", "size"),
+    [("manifest.json", 1), (f"{STAGE}/done.json", 0), (f"{STAGE}/best.ckpt", 1), (f"{STAGE}/best.ckpt", 5000)],
+)
+def test_a_damaged_run_is_refused_by_name(teacher, tutelage, tmp_path, damage, size):
     out = shutil.copytree(teacher, tmp_path / "run")
-    (out / damage).write_bytes(b"{")
+    os.truncate(out / damage, size)
     code, _, message = tutelage("train", "--out", out, "--resume")
     assert code == 2
     assert damage in message
     assert "damaged" in message
+    assert "Make room" not in message
+
+
+def test_a_stage_that_left_a_damaged_file_is_trained_again_without_its_folder(teacher, tutelage, tmp_path):
+    out = shutil.copytree(teacher, tmp_path / "run")
+    os.truncate(out / STAGE / "done.json", 0)
+    assert f"Remove the folder {out / STAGE}" in tutelage("train", "--out", out, "--resume")[2]
+    shutil.rmtree(out / STAGE)
+    assert tutelage("train", "--out", out, "--resume")[0] == 0
+    first, second = (load_file(run / "student" / "model.safetensors") for run in (teacher, out))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_the_export_of_a_damaged_model_is_refused_by_name(teacher, tutelage, tmp_path):
+    out = shutil.copytree(teacher, tmp_path / "run")
+    os.truncate(out / "student" / "config.json", 100)
+    code, _, message = tutelage("export", out)
+    assert code == 2
+    assert f"{out / 'student' / 'config.json'} is damaged" in message
 
 
 def test_an_interrupted_demo_goes_on(tutelage, tmp_path, monkeypatch):
@@ -208,7 +274,7 @@ def test_an_interrupted_demo_goes_on(tutelage, tmp_path, monkeypatch):
         (out / "report.html").touch()
 
     monkeypatch.setattr(demo, "train", train)
-    monkeypatch.setattr(demo, "distill", lambda **given: given)
+    monkeypatch.setattr(demo, "distill", lambda *, out, **_: demo.Run(out, {}, None, None))
     code, _, message = tutelage("demo", "--out", tmp_path / "demo")
     assert code == 130
     assert f"tutelage demo --out {tmp_path / 'demo'} --resume" in message
@@ -243,6 +309,9 @@ def test_evaluate_gives_the_test_score_of_the_result(whole, tutelage):
     assert code == 0, message
     expected = json.loads((whole / "result.json").read_text())["student"]["test"]
     assert json.loads(printed)["accuracy"] == pytest.approx(expected, abs=1e-6)
+    cut = "no test split found: 359 samples were cut from the training set."
+    assert cut in message
+    assert cut in json.loads(printed)["notes"]
 
 
 def test_evaluate_uses_the_cut_of_the_run_unless_told_otherwise(tutelage, tmp_path):
@@ -273,9 +342,12 @@ def test_check_takes_the_arguments_of_distill(teacher, tutelage, tmp_path):
 
 
 def test_a_dry_run_prints_the_pairing_and_writes_nothing(teacher, tutelage, tmp_path):
-    code, _, message = tutelage(*job(teacher, tmp_path / "dry"), "--dry-run")
+    code, printed, message = tutelage(*job(teacher, tmp_path / "dry"), "--dry-run", "--json")
     assert code == 0
     assert "linear:input" in message
+    found = json.loads(printed)
+    assert set(found) == {"data", "notes", "teachers", "pairing", "temperatures", "recipe"}
+    assert {row["path"] for row in found["pairing"]} == {"logits", "pooled", "contrast"}
     assert not (tmp_path / "dry").exists()
 
 
@@ -405,3 +477,12 @@ def test_help_names_every_command_and_no_other():
     shown = re.findall(r"^  (\w+)  ", done.stdout.partition("Commands:")[2], re.MULTILINE)
     named = "demo distill bench train check cache inspect evaluate export report cite list doctor"
     assert sorted(shown) == sorted(named.split())
+    assert "--debug" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "list", "lossess"], ["list", "lossess", "--debug"]])
+def test_debug_shows_the_traceback_wherever_it_stands(tutelage, arguments):
+    code, _, message = tutelage(*arguments)
+    assert code == 2
+    assert "Traceback" in message
+    assert "close: losses" in message

@@ -112,6 +112,23 @@ def test_a_privileged_teacher_needs_no_teacher_of_the_users(tutelage, pictures, 
     assert load(tmp_path / "run").scale == 2
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert {json.loads(line)["stage"] for line in lines} == {"teacher-privileged", "student", "baseline"}
+    # It names no teacher, and is a run of distill all the same.
+    (tmp_path / "run" / "result.json").unlink()
+    code, _, said = tutelage("train", "--out", tmp_path / "run", "--resume", "--allow-import", "json")
+    assert code == 2
+    assert f"tutelage distill --out {tmp_path / 'run'} --resume --allow-import json" in said
+    code, _, said = tutelage("distill", "--out", tmp_path / "run", "--resume")
+    assert code == 0, said
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["verdict"] is not None
+
+
+def test_plain_training_leaves_the_scheme_out(tutelage, pictures, tmp_path):
+    few = words(*FEW, "student.arguments={width: 8, narrow: 4, depth: 1}", "scheme=privileged")
+    given = ["--model", "sr/fsrcnn", "--data", pictures, "--out", tmp_path / "run", *few]
+    code, _, said = tutelage("train", *given)
+    assert code == 0, said
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(line)["stage"] for line in lines} == {"student"}
 
 
 def test_without_that_scheme_a_teacher_is_asked_for(tutelage, pictures, tmp_path):

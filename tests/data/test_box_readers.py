@@ -11,6 +11,7 @@ from tutelage.data.source import Source
 from tutelage.data.voc import voc
 from tutelage.data.yolo import yolo
 from tutelage.errors import DataError
+from tutelage.tasks import guess
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "bccd"
 
@@ -82,11 +83,80 @@ def test_a_class_that_training_does_not_have_is_refused(tmp_path):
         voc(root)
 
 
+@pytest.mark.parametrize("name", ["train", "trainval"])
+def test_names_in_lists_may_hold_spaces(tmp_path, name):
+    for named in ("n 3 é", "two"):
+        picture(tmp_path / "JPEGImages" / f"{named}.png")
+        annotation(tmp_path / "Annotations" / f"{named}.xml", ("dog", 3, 5, 20, 30))
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / f"{name}.txt").write_text(" n 3 é \n\ntwo\n", encoding="utf-8")
+    (lists / f"dog_{name}.txt").write_text("n 3 é  1\ntwo -1\n", encoding="utf-8")  # of one class: not read
+    assert len(voc(tmp_path).parts["train"]) == 2
+
+
+def sized(file, size):
+    file.write_text(file.read_text().replace("<annotation>", f"<annotation><size>{size}</size>"))
+
+
+@pytest.mark.parametrize(
+    ("size", "refused"),
+    [
+        ("<width>128</width><height>64</height>", True),
+        ("<width>64</width><height> 32 </height>", False),
+        ("<width>0</width><height>0</height>", False),
+        ("<width>64</width>", False),
+        ("<width>?</width><height/>", False),
+    ],
+)
+def test_pictures_of_another_size_than_their_annotation_states_are_refused(tmp_path, size, refused):
+    root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30))
+    sized(root / "Annotations" / "one.xml", size)
+    if refused:
+        with pytest.raises(DataError, match=r"one\.png is 32x64, annotated as 64x128"):
+            voc(root)
+    else:
+        assert boxes(voc(root))[0, 0].tolist() == [2, 4, 20, 30, 1]
+
+
 def test_a_damaged_annotation_is_named(tmp_path):
     root = voc_folder(tmp_path)
     (root / "Annotations" / "one.xml").write_text("<annotation><object>")
     with pytest.raises(DataError, match=r"one\.xml: expected objects"):
         voc(root)
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages", "images", "Images"])
+def test_voc_is_recognised_wherever_its_pictures_are_read(tmp_path, folder):
+    voc_folder(tmp_path, ("dog", 3, 5, 20, 30))
+    (tmp_path / "JPEGImages").rename(tmp_path / folder)
+    assert guess(tmp_path)[0] == "detection"
+    assert classes(voc(tmp_path)) == ("cat", "dog")
+
+
+def test_coco_files_beside_pictures_are_recognised_and_other_files_are_not(tmp_path):
+    content = {
+        "info": {},
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 1, 2, 2]}],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+    picture(tmp_path / "a.png")
+    for name in ("empty", "other"):
+        (tmp_path / f"{name}.json").write_text("" if name == "empty" else '{"images": 3, "categories": []}')
+    assert guess(tmp_path)[0] == "super_resolution"
+    for name in ("empty", "other"):
+        (tmp_path / f"{name}.json").unlink()
+    (tmp_path / "annotations.json").write_text(json.dumps(content, indent=1))
+    assert guess(tmp_path)[0] == "detection"
+    assert len(coco(tmp_path).parts["train"]) == 1
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "images" / "a.png")
+    assert guess(tmp_path)[0] == "detection"
+    Image.new("L", (64, 32)).save((tmp_path / "images").with_name("a.png"))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "masks" / "a.png")
+    assert guess(tmp_path)[0] == "segmentation"
 
 
 def test_pictures_keep_their_proportions_and_boxes_follow(tmp_path):

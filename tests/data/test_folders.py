@@ -246,7 +246,7 @@ def bad_folder(root: pathlib.Path, what: str) -> pathlib.Path:
     [
         ("missing", r"folder that exists"),
         ("nothing", r"found an empty folder"),
-        ("text", r"found 1 files .txt. Known are: .*CLASS/PICTURE.*parquet"),
+        ("text", r"found 1 files .txt. Known are: .*CLASS/PICTURE.*parquet.*YOLO.*HR/"),
         ("one class", r"at least two classes in photos/, found 'cat'"),
         ("an empty class", r"found none in 'bird' \(train\)"),
         ("a class with one picture", r"found 1 of class 'dog'"),

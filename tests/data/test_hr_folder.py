@@ -142,6 +142,18 @@ def test_grey_pictures_stay_grey_and_a_mixture_is_coloured(tmp_path):
     assert any("equal colours" in note for note in both.notes)
 
 
+@pytest.mark.parametrize("grey", ["HR", "LR"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_of_a_grey_and_a_coloured_picture_both_are_taken_as_coloured(tmp_path, grey, in_memory):
+    for n in range(6):
+        for side, size in (("HR", 24), ("LR", 12)):
+            picture(tmp_path / side / f"{n}.png", size, size, grey=side == grey, seed=n)
+    splits = opened(tmp_path, in_memory=in_memory)
+    sample = splits.test[0]
+    assert (sample["inputs"].shape, sample["target"].shape) == ((3, 12, 12), (3, 24, 24))
+    assert any("equal colours" in note for note in splits.notes)
+
+
 def test_of_16_bit_pictures_the_upper_8_bits_are_kept(tmp_path):
     high = np.random.default_rng(0).integers(0, 65536, (20, 20), np.uint16)
     for n in range(6):

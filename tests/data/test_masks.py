@@ -66,6 +66,17 @@ def test_other_layouts_hold_the_same_pairs(tmp_path, layout):
     assert guess(root)[0] == "segmentation"
 
 
+def test_names_in_lists_may_hold_spaces(tmp_path):
+    lists, names = tmp_path / "ImageSets" / "Segmentation", [f"n {number} é" for number in range(6)]
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("\r\n".join([*names, "", " "]), encoding="utf-8")
+    for number, name in enumerate(names):
+        picture(tmp_path / "JPEGImages" / f"{name}.png", seed=number)
+        mask(tmp_path / "SegmentationClass" / f"{name}.png", seed=number)
+    splits = open_masks(tmp_path, class_names=NAMES, selection=0.2, test=0.2)
+    assert len(splits.train) + len(splits.selection) + len(splits.test) == 6
+
+
 def test_folders_of_classes_are_no_masks(tmp_path):
     for name in ("cat", "dog"):
         picture(tmp_path / "train" / name / "0.png")
@@ -88,6 +99,18 @@ def test_without_names_the_values_are_the_classes_except_what_is_ignored(tmp_pat
     assert less.train.targets(torch.arange(6)).unique().tolist() == [0, 1, IGNORED]
     (tmp_path / "classes.txt").write_text("wall\ncat\ndog\n")
     assert open_masks(tmp_path).classes == tuple(NAMES)
+
+
+@pytest.mark.parametrize("names", [None, ["back", "front"]])
+def test_masks_of_0_and_255_are_refused_for_255_is_no_class(tmp_path, names):
+    with pytest.raises(DataError, match=r"only the values 0 and 255, and 255 stands .* Save the masks with 0 and 1"):
+        open_masks(world(tmp_path, values=(0, 255)), class_names=names)
+
+
+def test_a_named_class_that_is_nowhere_is_told(tmp_path):
+    notes = open_masks(world(tmp_path), class_names=[*NAMES, "eel", "fox"]).notes
+    assert "no mask has a pixel of 2 of the classes: eel; fox." in notes
+    assert not any("no mask has" in note for note in open_masks(tmp_path, class_names=NAMES).notes)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

@@ -142,6 +142,23 @@ def test_class_names_are_taken_from_your_data_set():
     assert open_data(pairs()).classes == ("0", "1")
 
 
+def test_classes_that_nobody_names_are_those_of_all_splits():
+    train, labelled = pairs(40), pairs(9)
+    train.labels_, labelled.labels_ = [-1] * 40, [0, 1, 2] * 3
+    splits = open_data({"train": train, "validation": labelled, "test": labelled})
+    assert splits.classes == ("0", "1", "2")
+    assert not splits.train.labelled.any()
+
+
+def test_without_a_label_the_names_of_the_classes_are_asked_for():
+    data = pairs(40)
+    data.labels_ = [-1] * 40
+    with pytest.raises(DataError, match=r"no sample has a label.*the attribute `classes`"):
+        open_data(data)
+    data.classes = ["cat", "dog"]
+    assert open_data(data).classes == ("cat", "dog")
+
+
 def test_unlabelled_samples_stay_unlabelled():
     data = pairs(40)
     data.labels_[10:20] = [-1] * 10
@@ -172,6 +189,7 @@ def test_float_pictures_out_of_range_are_noted():
 def test_names_lists_the_sources():
     assert "digits" in names()
     assert "torchvision/NAME" in names()
+    assert {"FOLDER (masks)", "FOLDER (boxes)", "FOLDER (pictures)"} <= set(names())
 
 
 def bad_pairs(what: str):

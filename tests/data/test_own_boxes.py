@@ -163,3 +163,9 @@ def test_random_transforms_are_noticed_where_samples_are_asked_for_again():
     with pytest.raises(DataError, match="the same boxes whenever a sample is asked for"):
         own_boxes(Moves(0, 0), image_size=None, in_memory=False)
     assert len(own_boxes(Moves(0, 0), image_size=None, in_memory=True).parts["train"]) == 2
+
+
+def test_classes_that_nobody_names_are_those_of_all_splits():
+    splits = {"train": Given((PICTURE, None)), "validation": Given((PICTURE, BOX))}
+    found = own_boxes(splits, image_size=None, in_memory=None)
+    assert found.parts["train"].classes == ("0", "1")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import signal
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project
 from tutelage.data import Loader, open_data
 from tutelage.engine import Settings
-from tutelage.engine.callbacks import Checkpoints
+from tutelage.engine.callbacks import SIGNALS, Checkpoints, Metrics
 from tutelage.engine.journal import Journal
 from tutelage.engine.results import notes_of
 from tutelage.engine.train import load_checkpoint, train_stage
@@ -151,6 +153,39 @@ def whole_and_resumed(tmp_path, monkeypatch, after, build):
 def lines_of(kind: str, folder: pathlib.Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["kind"] == kind]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_last_moments_counts_and_signals_are_ours_again(tmp_path, monkeypatch, number):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    monkeypatch.setattr(Checkpoints, "on_train_end", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(Interrupted, match=f"stopped by {number.name}; the checkpoint is written"):
+        train(tmp_path)
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+    monkeypatch.undo()
+    trained, _ = train(tmp_path)
+    assert len(trained.history) == 3
+    assert trained.earlier == trained.seconds > 0
+
+
+def test_a_second_signal_ends_at_once_and_is_an_interruption(tmp_path, monkeypatch):
+    def twice(*_):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Metrics, "on_train_batch_end", twice)
+    with pytest.raises(Interrupted, match="stopped by SIGINT"):
+        train(tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_checkpoints_and_what_a_stage_leaves_are_on_the_disk_before_they_take_their_place(tmp_path, monkeypatch):
+    synced, sync = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.add(os.fstat(descriptor).st_ino), sync(descriptor)))
+    train(tmp_path, epochs=1)
+    kept = tmp_path / "checkpoints" / "stages" / "student"
+    assert [file.name for file in kept.iterdir() if file.stat().st_ino not in synced] == []
 
 
 def test_a_finished_stage_is_loaded_not_trained_again(tmp_path, monkeypatch):

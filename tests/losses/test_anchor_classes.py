@@ -27,6 +27,15 @@ def test_softmax_scores_are_one_distribution_with_the_background():
     assert_close(anchor_classes(teacher, teacher, scores="softmax"), torch.zeros(3), atol=1e-6, rtol=0)
 
 
+def test_each_anchor_counts_by_how_far_its_distributions_are_apart():
+    student, teacher = torch.tensor([[[0.0, 10.0, 0.0]]]), torch.tensor([[[0.0, 0.0, 10.0]]])
+    whole = anchor_classes(student, teacher, scores="softmax", focus=0)  # both see an object, of another class
+    apart = (student.softmax(2) - teacher.softmax(2)).abs().sum() / 2
+    assert whole > 9
+    for focus in (1.0, 2.0):
+        assert_close(anchor_classes(student, teacher, scores="softmax", focus=focus), whole * apart**focus)
+
+
 @pytest.mark.parametrize("scores", ["sigmoid", "softmax"])
 def test_boxes_count_where_the_teacher_sees_an_object(scores):
     logits = torch.tensor([[[0.0, 30.0], [30.0, -30.0]]])

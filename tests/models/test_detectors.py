@@ -69,6 +69,20 @@ def test_every_picture_has_losses_of_its_own_also_without_a_box(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_boxes_without_an_area_change_nothing(family):
+    flat = torch.tensor([[64.0, 8.0, 64.0, 30.0, 1.0], [8.0, 20.0, 30.0, 20.0, 0.0], [30.0, 8.0, 20.0, 30.0, 0.0]])
+    network, pictures = small(family), torch.rand(2, 3, 64, 64)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    found = []
+    for target in (TARGET, torch.cat([flat.expand(2, -1, -1), TARGET], dim=1)):
+        torch.manual_seed(1)
+        found.append(losses(network, pictures, target))
+    assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_detections_are_padded_and_classes_are_counted_from_zero(family):
     options = {"box_score_thresh": 0.0} if family == "fasterrcnn" else {"score_thresh": 0.0}
     network = small(family, **options).eval()

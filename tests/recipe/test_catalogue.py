@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tutelage import foreign
-from tutelage.errors import InputError, UnknownName
+from tutelage.errors import InputError, RecipeError, UnknownName
 from tutelage.recipe import catalogue
 
 
@@ -30,6 +30,12 @@ def test_a_foreign_part_is_imported_only_from_a_package_that_was_allowed():
     with pytest.raises(InputError, match="--allow-import json"):
         catalogue.part("losses", "json:loads", where="paths.logits.loss")
     assert catalogue.part("losses", "json:loads", allow_import=["json"])("1") == 1
+
+
+def test_a_foreign_part_that_cannot_be_made_is_the_users_to_mend():
+    spec = {"use": "zipfile:ZipFile", "file": "no/such.zip"}
+    with pytest.raises(RecipeError, match=r"paths.own.loss: zipfile:ZipFile failed with FileNotFoundError.* Mend it"):
+        catalogue.made("losses", spec, allow_import=["zipfile"], where="paths.own.loss")
 
 
 @pytest.mark.parametrize("name", ["tutelage.foreign:importlib.import_module", "tutelage.engine.train:shutil.rmtree"])

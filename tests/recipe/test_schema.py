@@ -85,6 +85,36 @@ def test_an_assignment_reaches_into_what_was_written_short():
     assert recipe.train.lr == 0.5
 
 
+def test_an_assignment_keeps_the_weights_of_a_model_that_was_written_short():
+    raw = {**SMALL, "teachers": {"big": "cifar/resnet20@big.safetensors"}}
+    schema.assign(raw, "teachers.big.classes=[1, 0]")
+    assert schema.parse(raw).teachers["big"].weights == "big.safetensors"
+
+
+def test_an_assignment_below_a_list_is_refused_where_it_would_lose_the_rest():
+    raw = {**SMALL, "paths": ["logits", "attention"]}
+    with pytest.raises(RecipeError, match=r"found the list \[logits, attention\].*--set 'paths=\[kl, attention\]'"):
+        schema.assign(raw, "paths.logits.loss=kl")
+    assert raw["paths"] == ["logits", "attention"]
+    raw["paths"] = ["logits"]
+    schema.assign(raw, "paths.logits.loss=dist")
+    assert schema.parse(raw).paths["logits"].loss.use == "dist"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("teachers.teachr.classes=[0, 1]", "'teachers.teachr.model' is missing; close: teacher"),
+        ("paths.logts.connector=null", "'paths.logts.loss' is missing; close: logits"),
+    ],
+)
+def test_a_misspelt_teacher_or_path_is_told_the_closest(assignment, message):
+    raw = {**SMALL, "teachers": {"teacher": "cifar/resnet20"}, "paths": {"logits": {"loss": "kl"}}}
+    schema.assign(raw, assignment)
+    with pytest.raises(UnknownName, match=message):
+        schema.parse(raw)
+
+
 @pytest.mark.parametrize(
     ("text", "number"), [("1e-3", 0.001), ("1e38", 1e38), ("1.5E+2", 150.0), (".5e1", 5.0), ("-2.e0", -2.0)]
 )

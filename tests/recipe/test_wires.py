@@ -8,7 +8,7 @@ from torch import nn
 from tutelage.errors import RecipeError
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_path
-from tutelage.recipe.wires import resolve, standing
+from tutelage.recipe.wires import resolve, standing, unheard
 from tutelage.survey import survey
 
 
@@ -108,6 +108,12 @@ def test_a_path_is_built_with_its_lists():
     spec, _, _ = resolved(loss="kdsvd", teacher={"big": TAPS}, connector=None)
     path = build_path("deep", spec, ())
     assert (path.student_tap, path.teacher_tap("big")) == (("one", "two"), ("one", "two"))
+
+
+def test_a_teacher_is_unheard_where_no_path_names_it():
+    assert unheard(resolved()[2].paths, ["big", "even"]) == []
+    assert unheard(resolved(teachers=["even"])[2].paths, ["big", "even"]) == ["big"]
+    assert unheard(resolved(teacher={"big": TAPS})[2].paths, ["big", "even"]) == ["even"]
 
 
 def test_taps_that_need_connectors_in_different_orders_are_refused():

@@ -103,6 +103,19 @@ def test_fgd_meets_the_teacher_at_every_stride_in_its_unit_and_with_the_students
     assert (loss.normalise, loss.temperature, loss.weights[0]) == (True, temperature, objects)
 
 
+def test_of_teachers_with_other_pyramids_all_are_heard_where_they_meet():
+    task, batch = Detection(2), Detection(2).unpack((torch.rand(2, 3, 64, 64), BOXES))
+    models = {"student": net(), "whole": net(seed=1), "less": net("fasterrcnn")}
+    for order in (("student", "whole", "less"), ("student", "less", "whole")):
+        spec, table = wired("fgd", {name: models[name] for name in order}, batch, task)
+        strides = {
+            name: [row["teacher_shape"][1] for row in table if row["teacher_name"] == name] for name in order[1:]
+        }
+        assert sorted(spec.teachers) == sorted(spec.teacher) == ["less", "whole"]
+        assert strides["whole"] == strides["less"] == sorted(strides["less"], reverse=True)
+        assert len(spec.student) == len(strides["less"]) < len(levels(models["student"]))
+
+
 def test_heads_that_cannot_be_cut_or_meet_have_no_such_path():
     task, batch = Detection(2), Detection(2).unpack((torch.rand(2, 3, 64, 64), BOXES))
     for teacher in (net("fasterrcnn"), net(stages=4)):

@@ -55,6 +55,22 @@ def test_pictures_without_a_valid_pixel_are_unlabelled_and_lose_nothing():
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "options", [{"class_weights": [0.5, 1.0, 2.0, 4.0]}, {"boundary": 3.0}, {"teach_ignored": True}]
+)
+def test_nothing_is_learned_from_a_mask_that_is_hidden(options):
+    _, target = drawn()
+    labelled, other = torch.tensor([True, False, True, True, True, True]), target.clone()
+    other[1] = drawn(seed=1)[1][1]
+    one, two = (batch(Segmentation(4, **options), mask, labelled=labelled) for mask in (target, other))
+    assert one.target[1].eq(255).all()
+    assert torch.equal(one.target[0], target[0])
+    assert one.labelled.tolist() == labelled.tolist()
+    assert torch.equal(one.target, two.target)
+    assert all(torch.equal(one.extras[name], two.extras[name]) for name in one.extras)
+    assert "mask" not in one.extras or one.extras["mask"][1].all()  # teachers teach all of it
+
+
 def test_outputs_of_any_stride_meet_on_the_grid_of_the_pictures():
     task = Segmentation(4)
     raw = batch(task, drawn()[1])

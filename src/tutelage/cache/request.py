@@ -207,8 +207,11 @@ def open_manifest(request: Request) -> Manifest:
         for name, part in parts.items()
         if name in found.parts and found.parts[name] != part
     ]
-    if found.augment != augment:
-        differs.append(f"augmentation ({_told(found.augment)}, now {_told(augment)})")
+    stored, now = _told(found.augment), _told(augment)
+    if stored != now:
+        differs.append(f"augmentation ({stored}, now {now})")
+    elif found.augment != augment and not differs:  # of other samples, the pictures are others anyway
+        differs.append(f"augmentation ({now} has come to mean other pictures)")
     if differs:
         raise CacheError(
             f"{request.folder}: the store was made for another {' and another '.join(differs)}. "

@@ -61,6 +61,15 @@ AllowImport = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
+@app.callback()
+def _any_command(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="With any command: the traceback of an error of yours, too.")
+    ] = False,
+) -> None:
+    """Options of all commands; `main` takes ``--debug`` wherever it stands, before this is asked."""
+
+
 def _keys(task: str | None, seeds: int | None, no_baseline: bool) -> dict[str, Any]:
     keys: dict[str, Any] = {} if task is None else {"task": task}
     keys |= {} if seeds is None else {"seeds": seeds}
@@ -122,8 +131,8 @@ def distill(
         allow_import=allow_import or (),
         **_keys(task, seeds, no_baseline),
     )
-    if json and run is not None:
-        _print(run.result)
+    if json:
+        _print(run if isinstance(run, dict) else run.result)
 
 
 @app.command()
@@ -495,7 +504,8 @@ def main(argv: list[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
-    if "--allow-import" in arguments and "" not in sys.path:
+    allows = any(argument.partition("=")[0] == "--allow-import" for argument in arguments)
+    if allows and "" not in sys.path:
         sys.path.insert(0, "")  # a package of the user's lies where the command is given
     signal.signal(signal.SIGTERM, _terminated)
     if argv is None:

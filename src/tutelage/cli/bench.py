@@ -1,12 +1,10 @@
 """Bench: methods with one budget on your data, ranked by what they reached on the test split."""
 
-import contextlib
 import json
 import pathlib
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -248,8 +246,7 @@ def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any
     journal = Journal(folder, title)
     if prepared.teachers and prepared.recipe.train.cache != "live":
         prepared = cache.fill(replace(prepared, store=pathlib.Path(prepared.recipe.train.cache)), journal.say)
-    with _signals_restored():
-        done = trial(prepared.plan(folder), journal)
+    done = trial(prepared.plan(folder), journal)
     scores = done.said.scores(prepared.task)
     epochs = prepared.recipe.train.epochs
     line: dict[str, Any] = {
@@ -266,24 +263,6 @@ def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any
     line["weights"] = {"teachers": dict(done.teachers), "paths": paths}
     manifest = runfolder.manifest(prepared, runfolder.argv())
     return line | {name: manifest[name] for name in ("date", "versions", "hardware")}
-
-
-@contextlib.contextmanager
-def _signals_restored() -> Iterator[None]:
-    """Training takes signals over; after it they are ours again.
-
-    Raises:
-        Interrupted: A signal came after the last step, when training no longer listened.
-    """
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        asked = getattr(getattr(signal.getsignal(signal.SIGINT), "__self__", None), "stop", None)
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-    if asked is not None:
-        raise Interrupted(f"stopped by {asked}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -45,7 +45,11 @@ def check(
     if out is not None:
         runfolder.claim(pathlib.Path(out), resume=False)
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
-    prepared = prepare(raw, live, allow_import=allow_import, force=force)
+    return tell(prepare(raw, live, allow_import=allow_import, force=force))
+
+
+def tell(prepared: Prepared) -> dict[str, Any]:
+    """What was found before the first batch: for people on standard error, and as `check` returns it."""
     show_teachers(prepared)
     if not prepared.examined:
         say("  no teacher was given: nothing to score and nothing to pair")

@@ -65,7 +65,7 @@ def _runs(out: pathlib.Path) -> Run:
             seeds=4,
             out=out / "student",
         )
-    assert run is not None
+    assert isinstance(run, Run)
     return run
 
 

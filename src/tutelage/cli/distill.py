@@ -12,11 +12,12 @@ from torch import nn
 from tutelage.engine import processes
 from tutelage.engine.journal import Journal
 from tutelage.errors import Interrupted, RecipeError
-from tutelage.recipe import catalogue, schema
+from tutelage.recipe import schema
 
 from . import cache, runfolder
+from .check import tell
 from .gather import gather
-from .prepare import Prepared, prepare
+from .prepare import prepare
 from .show import say, show_pairing, show_teachers
 
 
@@ -56,7 +57,7 @@ def distill(
     force: bool = False,
     allow_import: Sequence[str] = (),
     **keys: Any,
-) -> Run | None:
+) -> Run | dict[str, Any]:
     """Distil teachers into a student and compare it with the same student trained alone.
 
     Args:
@@ -73,7 +74,7 @@ def distill(
         **keys: Any top-level key of a recipe: `paths`, `weighting`, `train`, `seeds`, `baseline` …
 
     Returns:
-        The run; None after a dry run.
+        The run; after a dry run what `check` returns.
 
     Raises:
         InputError: Something given cannot be used; nothing was written.
@@ -86,20 +87,13 @@ def distill(
         named = (
             {} if is_live(student, teachers, data) else {"--student": student, "--teacher": teachers, "--data": data}
         )
-        recipe = runfolder.resumed_recipe(out, given | named, "distill")
+        recipe = runfolder.resumed_recipe(out, given | named, "distill", allow_import)
         if not is_live(student, teachers, data):
             student, teachers, data = None, (), None
     raw, live = gather(recipe, student=student, teachers=teachers, data=data, assignments=assignments, keys=keys)
-    if not raw.get("teachers") and not _brings_teacher(raw, allow_import):
+    if not runfolder.has_teacher(raw, allow_import):
         raise RecipeError("distill: expected at least one teacher, found none. Give --teacher MODEL[@WEIGHTS].")
     return execute(raw, live, out, resume=resume, dry_run=dry_run, force=force, allow_import=allow_import)
-
-
-def _brings_teacher(raw: Mapping[str, Any], allow_import: Sequence[str]) -> bool:
-    """Whether the recipe's scheme makes its own teacher."""
-    use = schema.parse(raw).scheme.use
-    scheme = catalogue.part("schemes", use, allow_import=allow_import, where="scheme")
-    return bool(getattr(scheme, "brings_teacher", False))
 
 
 def execute(
@@ -112,14 +106,14 @@ def execute(
     force: bool = False,
     allow_import: Sequence[str] = (),
     command: str = "distill",
-) -> Run | None:
+) -> Run | dict[str, Any]:
     """Prepare, run and write the results, in all processes that were started together."""
     processes.meet(schema.parse(raw).train.accelerator)
     prepared = prepare(raw, live, allow_import=allow_import, force=force or resume)
+    if dry_run:
+        return tell(prepared)
     show_teachers(prepared)
     show_pairing(prepared)
-    if dry_run:
-        return None
     prepared = cache.decide(prepared, out)
     processes.wait()  # what is decided depends on the room on the disk, which the first will now use
     line = runfolder.resume_line(out, command, allow_import, live=bool(live))
@@ -144,11 +138,11 @@ def execute(
         begun = (out / "recipe.yaml").exists()
         raise Interrupted(f"{stopped}. To go on: {line}" if begun else f"{stopped}; nothing was written.") from error
     result = outcome.result or json.loads((out / "result.json").read_text(encoding="utf-8"))
-    announce(prepared, result, out)
+    announce(result, out)
     return Run(out, result, outcome.student, outcome.baseline)
 
 
-def announce(prepared: Prepared, result: Mapping[str, Any], out: pathlib.Path) -> None:
+def announce(result: Mapping[str, Any], out: pathlib.Path) -> None:
     """The verdict, in a few lines for people."""
     metric, student, baseline = result["metric"], result["student"], result["baseline"]
     say("")

@@ -12,7 +12,7 @@ from tutelage.models.folder import is_folder
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_data, build_loader, build_task
 
-from .prepare import chosen, open_model
+from .prepare import chosen, open_model, refuse_unlabelled
 from .show import say
 
 
@@ -42,11 +42,11 @@ def evaluate(
         allow_import: Packages from which models may be imported.
 
     Returns:
-        ``{"split", "samples", …}`` with the task's metrics and what it tells beside them; of classification
+        ``{"split", "samples", "notes", …}`` with the task's metrics and what it tells beside them; of classification
         ``accuracy``, ``ece``, ``nll``, ``per_class`` and ``confusion``.
 
     Raises:
-        InputError: The model does not answer for the classes of the data.
+        InputError: The model does not answer for the classes of the data, or no sample of the split has a label.
     """
     if split not in ("test", "selection", "train"):
         raise InputError(f"--split: expected test, selection or train, found {split!r}.")
@@ -56,6 +56,9 @@ def evaluate(
     recipe = chosen(recipe, live)
     splits = build_data(recipe, live, allow_import)
     say(splits.guess)
+    for note in splits.notes:
+        say(f"  {note}")
+    refuse_unlabelled(splits, split)
     part, meant = getattr(splits, split), build_task(recipe, splits, allow_import)
     classes = len(meant.classes) or None
     network = open_model(model, shape=part.shape, classes=classes, allow_import=allow_import, task=meant)
@@ -64,7 +67,7 @@ def evaluate(
     said = answer(network, meant, build_loader(recipe.data, splits, split, clean=True))
     described = {**said.metrics, **meant.describe(said.kept)}
     described.pop("agreement", None)
-    return {"split": split, "samples": len(said.index), **described}
+    return {"split": split, "samples": len(said.index), "notes": splits.notes, **described}
 
 
 def _recipe(

@@ -1,7 +1,6 @@
 """Export: a run's student as ONNX or as a PyTorch program, with a parity check."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from tutelage.errors import InputError, RunError
 from tutelage.export import to_int8, to_onnx, to_pt2
 from tutelage.export.parity import Runtime
 from tutelage.models import find
+from tutelage.models.folder import read_config
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_data, build_loader, build_task, choose_task, task_class
 from tutelage.tasks.base import Task
@@ -57,7 +57,7 @@ def export(
     Raises:
         RunError: There is no such model in the run.
         InputError: There is no such format; or int8 was asked for and the run's data cannot be opened.
-        ModelError: The file disagrees with the model, or loses too much.
+        ModelError: The run's model is damaged, or the file disagrees with it or loses too much.
     """
     run = pathlib.Path(run)
     if format not in FORMATS:
@@ -69,7 +69,7 @@ def export(
     folder = run / model
     if not (folder / "config.json").exists():
         raise RunError(f"export: expected a finished run with {model}/config.json in {run}, found none.")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     recipe, _ = choose_task(schema.parse(schema.read(run / "recipe.yaml")), {})
     try:
         splits = build_data(recipe, {}, allow_import)

@@ -36,7 +36,7 @@ from tutelage.recipe.build import (
     task_class,
 )
 from tutelage.recipe.schema import Recipe
-from tutelage.recipe.wires import resolve, standing, survey_all
+from tutelage.recipe.wires import resolve, standing, survey_all, unheard
 from tutelage.schemes.base import Cast, Stage
 from tutelage.tasks.base import Task
 
@@ -193,6 +193,8 @@ def prepare(
         say(f"  {note}")
     if not bool(splits.train.labelled.any()):
         recipe = _without_labels(recipe)
+    for part in ("selection", "test"):
+        refuse_unlabelled(splits, part)
     task = build_task(recipe, splits, allow_import)
     shape = splits.train.shape
     loader = build_loader(recipe.data, splits, "train")
@@ -270,7 +272,14 @@ def _paired(
     sites = survey_all(models, task, example)
     if "paths" not in recipe.model_fields_set:
         recipe = recipe.model_copy(update={"paths": standing(task.usual_paths(models), sites)})
-    return resolve(recipe, sites, lambda short: task.wires(short, models, sites))
+    recipe, pairing = resolve(recipe, sites, lambda short: task.wires(short, models, sites))
+    assert isinstance(recipe.paths, dict)
+    for name in unheard(recipe.paths, recipe.teachers):
+        say(
+            f"  teacher {name!r} is on no path and teaches nothing, unless the scheme asks it. Name a path for it, or "
+            "leave it out."
+        )
+    return recipe, pairing
 
 
 def _rehearsed(prepared: Prepared) -> Prepared:
@@ -311,6 +320,15 @@ def _without_labels(recipe: Recipe) -> Recipe:
     if recipe.baseline:
         say("  no training sample has a label: there is no baseline, and the verdict is left out")
     return recipe.model_copy(update={"baseline": False})
+
+
+def refuse_unlabelled(splits: Splits, part: str) -> None:
+    """Raise a `DataError` where no sample of a slice has a label: nothing can be scored there."""
+    if not bool(getattr(splits, part).labelled.any()):
+        raise DataError(
+            f"expected {part} samples with a label, by which models are scored, found none. Bring a {part} split that "
+            "has labels; training samples need none beside a teacher."
+        )
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -20,7 +21,8 @@ from tutelage.engine.hardware import computes_bf16
 from tutelage.engine.results import share, write_json, write_text
 from tutelage.errors import InputError, RunError
 from tutelage.models import save
-from tutelage.recipe.schema import Recipe, read
+from tutelage.recipe import catalogue
+from tutelage.recipe.schema import Recipe, parse, read
 
 from .prepare import Prepared
 from .show import say
@@ -84,7 +86,7 @@ def writing(folder: pathlib.Path, resume: str) -> Iterator[None]:
         yield
     except (OSError, RunError) as error:
         reason = error.__cause__ if isinstance(error, RunError) else error
-        if not isinstance(reason, OSError):
+        if not isinstance(reason, OSError) or reason.errno == errno.EINVAL:  # a file that was cut off needs no room
             raise
         raise RunError(
             f"{reason.filename or folder}: expected to read or write here, found: {reason.strerror or reason}. What "
@@ -234,18 +236,28 @@ def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str],
     return f"{processes.launcher()} {command} --out {folder} --resume{allowed}"
 
 
-def resumed_recipe(folder: pathlib.Path, given: Mapping[str, Any], command: str) -> pathlib.Path:
+def has_teacher(raw: Mapping[str, Any], allow_import: Sequence[str]) -> bool:
+    """Whether a recipe is one of `distill`: it names teachers, or its scheme makes its own."""
+    if raw.get("teachers"):
+        return True
+    scheme = catalogue.part("schemes", parse(raw).scheme.use, allow_import=allow_import, where="scheme")
+    return bool(getattr(scheme, "brings_teacher", False))
+
+
+def resumed_recipe(
+    folder: pathlib.Path, given: Mapping[str, Any], command: str, allow_import: Sequence[str]
+) -> pathlib.Path:
     """The recipe of a run that is resumed; other arguments would make it another run.
 
     Raises:
         InputError: Arguments that the recipe already holds.
         RunError: Another command made the run.
     """
-    made = "distill" if read(folder / "recipe.yaml").get("teachers") else "train"
+    made = "distill" if has_teacher(read(folder / "recipe.yaml"), allow_import) else "train"
     if made != command:
         raise RunError(
             f"--resume: expected a run of {command} in {folder}, found one of {made}. To go on with it: "
-            f"{resume_line(folder, made, ())}"
+            f"{resume_line(folder, made, allow_import)}"
         )
     extra = [name for name, value in given.items() if value]
     if extra:

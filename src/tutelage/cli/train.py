@@ -23,7 +23,7 @@ def train(
     """Train a model from labels alone; the run folder can then be given as a teacher.
 
     Args:
-        recipe: A recipe's path or content; teachers and paths in it are left out.
+        recipe: A recipe's path or content; teachers, paths and the scheme in it are left out.
         model: A model's string or module.
         data: A path or name, or a data set of ``(picture, label)``.
         out: The run folder, which is made.
@@ -40,12 +40,13 @@ def train(
     if resume:
         given = {"recipe": recipe, "--set": assignments, **keys}
         named = {} if is_live(model, data) else {"--model": model, "--data": data}
-        recipe = runfolder.resumed_recipe(out, given | named, "train")
+        recipe = runfolder.resumed_recipe(out, given | named, "train", allow_import)
         if not is_live(model, data):
             model, data = None, None
     raw, live = gather(recipe, student=model, data=data, assignments=assignments, keys=keys)
     raw |= {"teachers": {}, "baseline": False}
-    raw.pop("paths", None)
+    for teaching in ("paths", "scheme"):
+        raw.pop(teaching, None)
     done = execute(raw, live, out, resume=resume, allow_import=allow_import, command="train")
-    assert done is not None
+    assert isinstance(done, Run)
     return done

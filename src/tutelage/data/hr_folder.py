@@ -13,6 +13,7 @@ from tutelage.errors import DataError
 from .cut import cut
 from .encoded import HELD, Encoded, from_pil
 from .image_folder import SUFFIXES
+from .own import sample_of
 from .pairs import Given, Pairs, PairSlice
 from .slices import Splits
 from .source import Source
@@ -103,7 +104,9 @@ def open_pairs(
     if patches < 1:
         raise DataError(f"data.patches: expected 1 or more, found {patches}.")
     shapes = {part: _shapes(sides.large) for part, sides in found.items()}
-    channels = max(shape[0] for each in shapes.values() for shape in each)
+    small = [_shapes(sides.small) for sides in found.values() if sides.small is not None]
+    kinds = {shape[0] for each in (*shapes.values(), *small) for shape in each}
+    channels = max(kinds)
     bytes_ = sum(channels * shape[1] * shape[2] for each in shapes.values() for shape in each)
     held = bytes_ < HELD if in_memory is None else in_memory
     options: dict[str, Any] = {"scale": scale, "channels": channels, "patch": patch, "held": held}
@@ -112,7 +115,7 @@ def open_pairs(
     parts = {part: PairSlice(Pairs(sides.large, sides.small, **options)) for part, sides in found.items()}
     layout = "HR pictures" if found["train"].small is None else "HR and LR pictures"
     splits = cut(
-        Source(name, layout, parts, _notes(found, shapes, scale, patch, patches), {"scale": scale}),
+        Source(name, layout, parts, _notes(found, kinds, scale, patch, patches), {"scale": scale}),
         seed=seed, selection=selection, guard=guard, test=test, limit=limit,
     )  # fmt: skip
     counts = ((name, len(getattr(splits, name))) for name in ("train", "selection", "guard", "test"))
@@ -181,7 +184,7 @@ def _read(part: str, dataset: Any) -> Sides:
     small: list[Tensor] = []
     large: list[Tensor] = []
     for number in range(len(dataset)):
-        sample = dataset[number]
+        sample = sample_of(dataset, number)
         pair = sample if isinstance(sample, tuple | list) else (sample,)
         *rest, last = (_picture(picture, part, number) for picture in pair[:2])
         large.append(last)
@@ -296,13 +299,10 @@ def _encoded(files: Sequence[pathlib.Path]) -> Encoded:
     return Encoded([path.name for path in files], files)
 
 
-def _notes(
-    found: Mapping[str, Sides], shapes: Mapping[str, Sequence[Shape]], scale: int, patch: int, each: int
-) -> list[str]:
+def _notes(found: Mapping[str, Sides], kinds: set[int], scale: int, patch: int, each: int) -> list[str]:
     notes = [f"training: {each} patches of {patch} x {patch} of each picture in an epoch; else whole pictures."]
     if any(sides.small is None for sides in found.values()):
         notes.append(f"small pictures are made by bicubic downscaling, x{scale}, as MATLAB's imresize does it.")
-    kinds = {shape[0] for part in shapes.values() for shape in part}
     if len(kinds) > 1:
         notes.append("some pictures are grey: they are taken as pictures of equal colours.")
     return notes

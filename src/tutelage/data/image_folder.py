@@ -30,6 +30,12 @@ _PAIRED = {
 }
 
 
+def listed_names(file: pathlib.Path) -> list[str]:
+    """The names in a text file, one a line; they may hold spaces."""
+    lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
+    return [line for line in lines if line]
+
+
 def image_folder(root: pathlib.Path, **options: Any) -> Source | None:
     """``CLASS/PICTURE``, or ``train/CLASS/PICTURE`` with ``val`` and ``test`` beside it where they exist.
 

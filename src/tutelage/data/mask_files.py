@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tutelage.errors import DataError
 
 from .coco_masks import Drawn
-from .image_folder import SPLITS, SUFFIXES
+from .image_folder import SPLITS, SUFFIXES, listed_names
 
 PICTURES = ("images", "image", "imgs", "jpegimages")
 MASKS = ("masks", "mask", "labels", "annotations", "segmentationclass")
@@ -75,7 +75,7 @@ def _voc(root: pathlib.Path, there: Mapping[str, pathlib.Path]) -> dict[str, lis
         file = next((lists / f"{name}.txt" for name in names if (lists / f"{name}.txt").is_file()), None)
         if file is None:
             continue
-        wanted = file.read_text(encoding="utf-8").split()
+        wanted = listed_names(file)
         if lost := [name for name in wanted if name not in pictures]:
             raise DataError(f"expected the pictures that {file} names, found {len(lost):,} missing: {some_of(lost)}.")
         listed[split] = [Pair(name, pictures[name], masks.get(name)) for name in wanted]

@@ -17,7 +17,7 @@ from .cut import cut
 from .encoded import Encoded, Shape, in_threads, open_encoded
 from .frames import blocks_of
 from .mask_files import LAYOUTS, Pair, any_mask, find_pairs, some_of
-from .own import PARTS, picture_of, refuse_shape
+from .own import PARTS, picture_of, refuse_shape, sample_of
 from .slices import UNLABELLED, Slice, Splits
 from .source import Source
 
@@ -245,7 +245,7 @@ def _own(
     first: Shape | None = None
     for part, dataset in sets.items():
         for number in range(len(dataset)):
-            name, sample = f"{part} {number}", dataset[number]
+            name, sample = f"{part} {number}", sample_of(dataset, number)
             whole, mask = picture_of(sample, number, None), _whole_numbers(sample[1], name)
             if whole.shape[1:] != mask.shape:
                 raise DataError(
@@ -355,6 +355,11 @@ def _classes(
         present[inside] = True
     ignored = {IGNORED} | ({ignore_index} if ignore_index is not None else set())
     found = [value for value in present.nonzero().flatten().tolist() if value not in ignored]
+    if present.nonzero().flatten().tolist() == [0, IGNORED]:
+        raise DataError(
+            f"expected masks with the numbers of classes in {root}, found only the values 0 and {IGNORED}, and "
+            f"{IGNORED} stands for pixels without a class. Save the masks with 0 and 1."
+        )
     if class_names is None:
         names = tuple(str(value) for value in range(max(found, default=-1) + 1) if value not in ignored)
         notes.append(
@@ -379,6 +384,8 @@ def _classes(
             f"the first in the mask of {every[wrong].name}. Name all classes (data.class_names), or say which value is "
             "ignored (data.ignore_index)."
         )
+    if nowhere := [name for name, value in zip(names, values, strict=True) if not present[value]]:
+        notes.append(f"no mask has a pixel of {len(nowhere)} of the classes: {some_of(nowhere)}.")
     table = torch.full((256,), IGNORED, dtype=torch.uint8)
     table[values] = torch.arange(len(names), dtype=torch.uint8)
     return names, table, notes

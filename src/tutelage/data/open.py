@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from tutelage.errors import DataError
-from tutelage.foreign import load
+from tutelage.foreign import called, load
 
 from .cut import cut
 from .digits import digits
@@ -29,7 +29,9 @@ def names() -> dict[str, str]:
         "digits": "scikit-learn's handwritten digits: 1,797 grey pictures of 8x8, 10 classes; needs no file",
         "FOLDER (ImageFolder)": "CLASS/PICTURE, or train/CLASS/PICTURE with val/ and test/ beside it",
         "FOLDER (parquet)": "Hugging Face parquet with the columns image and label, split by file name",
-        "FOLDER (masks)": "segmentation: SPLIT/images/NAME.jpg with SPLIT/masks/NAME.png, or Pascal VOC's folders",
+        "FOLDER (masks)": "segmentation: SPLIT/images/NAME.jpg with SPLIT/masks/NAME.png, or as Pascal VOC or COCO",
+        "FOLDER (boxes)": "detection: the folders of Pascal VOC, COCO or YOLO, or a JSON file of COCO",
+        "FOLDER (pictures)": "super-resolution: large pictures alone, or HR/NAME.png with LR/NAME.png",
         "torchvision/NAME": "a data set of torchvision.datasets that lies under root; nothing is downloaded",
         "PACKAGE.MODULE:NAME": "your function that returns a Dataset, or a mapping of splits to Datasets",
     }
@@ -108,7 +110,8 @@ def _find(
     if written.startswith(PREFIX):
         return torchvision_set(written, root, **options)
     if re.fullmatch(r"\w+(\.\w+)*:\w+", written):
-        return own(load(written, allow_import, where="data")(), name=written, **options)
+        made = load(written, allow_import, where="data")
+        return own(called(f"{written}()", made, DataError), name=written, **options)
     close = f" close: {', '.join(near)}." if (near := difflib.get_close_matches(written, ["digits"])) else ""
     raise DataError(f"expected a folder that exists, or one of {', '.join(names())}; found {written!r}.{close}")
 
@@ -140,6 +143,11 @@ def _contents(path: pathlib.Path) -> str:
 def _refuse_one_class(found: Source) -> None:
     train = found.parts["train"]
     present = sorted(set(train.labels[train.labelled].tolist()))
+    if not train.classes:
+        raise DataError(
+            f"expected at least two classes in {found.name}, found none, for no sample has a label. Name the classes: "
+            "give the data set the attribute `classes`, a list of their names."
+        )
     if len(train.classes) < 2 or len(present) == 1:
         only = [train.classes[label] for label in present]
         raise DataError(

@@ -9,14 +9,15 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from tutelage.errors import DataError
-from tutelage.foreign import load
+from tutelage.foreign import called, load
 
 from .coco import coco
 from .cut import cut
+from .mask_files import find_pairs
 from .own_boxes import own_boxes
 from .slices import Splits
 from .source import Source
-from .voc import voc
+from .voc import PICTURES, voc
 from .yolo import yolo
 
 LAYOUTS = {
@@ -70,7 +71,8 @@ def open_boxes(
     if isinstance(source, Mapping) or not isinstance(source, str | os.PathLike):
         found = own_boxes(source, **options)
     elif re.fullmatch(r"\w+(\.\w+)*:\w+", written := os.fspath(source)):
-        found = own_boxes(load(written, allow_import, where="data")(), name=written, **options)
+        made = load(written, allow_import, where="data")
+        found = own_boxes(called(f"{written}()", made, DataError), name=written, **options)
     else:
         found = _folder(pathlib.Path(source), max_bad=max_bad, **options)
     return cut(found, seed=seed, selection=selection, guard=guard, test=test, limit=limit, labels=labels)
@@ -91,14 +93,26 @@ def _folder(path: pathlib.Path, **options: Any) -> Source:
 
 
 def looks_like_boxes(path: pathlib.Path) -> str | None:
-    """The layout of a folder or file, by its names alone; None if it is none of the `LAYOUTS`."""
+    """The layout of a folder or file; None if it is none of the `LAYOUTS`.
+
+    Names tell it, but for JSON files among other things: those are looked into.
+    """
     if path.is_file():
         return "COCO JSON" if path.suffix.lower() == ".json" else None
     if not path.is_dir():
         return None
-    if any((path / "Annotations").glob("*.xml")) and (path / "JPEGImages").is_dir():
+    if any((path / "Annotations").glob("*.xml")) and any((path / name).is_dir() for name in PICTURES):
         return "Pascal VOC boxes"
     if any(path.glob("annotations/*.json")) or any(path.glob("*/_annotations.coco.json")):
         return "COCO JSON"
+    # Where there are masks beside such a file, the folder is one for segmentation.
+    if any(map(_reads_like_coco, path.glob("*.json"))) and find_pairs(path) is None:
+        return "COCO JSON"
     pairs = [(path / "labels")] + [path / split / "labels" for split in ("train", "training")]
     return "YOLO boxes" if any(any(folder.rglob("*.txt")) for folder in pairs if folder.is_dir()) else None
+
+
+def _reads_like_coco(file: pathlib.Path) -> bool:
+    """Whether a file has lists of images and categories; it is not parsed, for it may be large."""
+    content = file.read_bytes()
+    return all(re.search(rb'"%s"\s*:\s*\[' % word, content) for word in (b"images", b"categories"))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tutelage.errors import DataError, close_names
+from tutelage.foreign import called
 
 from .encoded import HELD, Shape, fit, from_pil
 from .slices import Held, Pictures, Slice, refuse_not_finite
@@ -35,7 +36,7 @@ class Asked:
 
     def __init__(self, dataset: Any, size: tuple[int, int] | None) -> None:
         self._dataset, self._size = dataset, size
-        first = picture_of(dataset[0], 0, size)
+        first = picture_of(sample_of(dataset, 0), 0, size)
         self.shape: Shape = (first.shape[0], first.shape[1], first.shape[2])
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class Asked:
         """The pictures at these positions."""
         if not len(positions):
             return torch.empty(0, *self.shape, dtype=torch.uint8)
-        pictures = [picture_of(self._dataset[number], number, self._size) for number in positions.tolist()]
+        pictures = [picture_of(sample_of(self._dataset, number), number, self._size) for number in positions.tolist()]
         for number, picture in zip(positions.tolist(), pictures, strict=True):
             refuse_shape(picture, number, self.shape)
         stacked = torch.stack(pictures)
@@ -91,7 +92,7 @@ def own(
     given, notes = by_part(datasets)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     read = {PARTS[part]: _read(dataset, size, in_memory) for part, dataset in given.items()}
-    classes = _classes(given, read["train"][1])
+    classes = _classes(given, torch.cat([labels for _, labels in read.values()]))
     parts = {part: Slice(pictures, labels, classes) for part, (pictures, labels) in read.items()}
     shape = parts["train"].shape
     for part, members in parts.items():
@@ -154,13 +155,18 @@ def _read(dataset: Any, size: tuple[int, int] | None, in_memory: bool | None) ->
     pictures = torch.empty(len(dataset) if held else 0, *asked.shape, dtype=first.dtype)
     labels = torch.empty(len(dataset), dtype=torch.int64)
     for number in range(len(dataset)):
-        sample = dataset[number]
+        sample = sample_of(dataset, number)
         picture = picture_of(sample, number, size)
         refuse_shape(picture, number, asked.shape)
         labels[number] = _label(sample[1], number)
         if held:
             pictures[number] = picture
     return (Held(pictures) if held else asked), labels
+
+
+def sample_of(dataset: Any, number: int) -> Any:
+    """A sample of the user's own data set; raises a `DataError` where that fails."""
+    return called(f"sample {number} of {type(dataset).__name__}", lambda: dataset[number], DataError)
 
 
 def picture_of(sample: Any, number: int, size: tuple[int, int] | None) -> Tensor:

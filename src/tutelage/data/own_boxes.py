@@ -1,6 +1,6 @@
 """Your own `torch.utils.data.Dataset` of (picture, boxes)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from tutelage.errors import DataError
 
 from .boxes import Boxes, Census, Raw, brought, common_shape, pad, scaled
 from .encoded import HELD, Shape, inside
-from .own import PARTS, Asked, by_part, out_of_range, picture_of
+from .own import PARTS, Asked, by_part, out_of_range, picture_of, sample_of
 from .slices import UNLABELLED, Held, Slice, refuse_not_finite
 from .source import Source
 
@@ -32,7 +32,8 @@ class Whole(Asked):
         """The pictures at these positions."""
         if not len(positions):
             return torch.empty(0, *self.shape, dtype=torch.uint8)
-        return _brought([picture_of(self._dataset[number], number, None) for number in positions.tolist()], self.shape)
+        pictures = [picture_of(sample_of(self._dataset, number), number, None) for number in positions.tolist()]
+        return _brought(pictures, self.shape)
 
 
 @dataclass
@@ -79,7 +80,7 @@ def own_boxes(
     """
     given, notes = by_part(datasets)
     read = {part: _read(dataset, in_memory) for part, dataset in given.items()}
-    classes = _classes(given["train"], read["train"])
+    classes = _classes(given["train"], read.values())
     sizes = {(shape[1], shape[2]) for each in read.values() for shape in each.shapes}
     high, wide = common_shape(sizes, image_size)
     shape = (max(shape[0] for each in read.values() for shape in each.shapes), high, wide)
@@ -110,10 +111,10 @@ def gives_boxes(source: Any) -> bool:
 
 def _read(dataset: Any, in_memory: bool | None) -> _Read:
     """Every sample, once."""
-    first = picture_of(dataset[0], 0, None)
+    first = picture_of(sample_of(dataset, 0), 0, None)
     read = _Read(first.nbytes * len(dataset) < HELD if in_memory is None else in_memory)
     for number in range(len(dataset)):
-        sample = dataset[number]
+        sample = sample_of(dataset, number)
         picture = picture_of(sample, number, None)
         if len(picture) not in (1, 3):
             raise DataError(
@@ -124,7 +125,7 @@ def _read(dataset: Any, in_memory: bool | None) -> _Read:
         if read.held:
             read.pictures.append(picture)
     number = next((n for n, boxes in enumerate(read.boxes) if boxes is not None and len(boxes)), 0)
-    if not read.held and not _same(read.boxes[number], _boxes(dataset[number][1], number)):
+    if not read.held and not _same(read.boxes[number], _boxes(sample_of(dataset, number)[1], number)):
         raise DataError(
             f"expected the same boxes whenever a sample is asked for, found others at sample {number}. Leave random "
             "transforms to data.augment, or hold the pictures (data.in_memory=true): each is then read once."
@@ -174,14 +175,13 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return (one is None) == (other is None) and (one is None or other is None or torch.equal(one, other))
 
 
-def _classes(dataset: Any, read: _Read) -> tuple[str, ...]:
-    """Names of the classes: those the training set states, else numbers."""
+def _classes(dataset: Any, parts: Iterable[_Read]) -> tuple[str, ...]:
+    """Names of the classes: those the training set states, else numbers, of all splits."""
     named = tuple(map(str, getattr(dataset, "classes", None) or ()))
     if named and named[0].strip("_").lower() == "background":
         named = named[1:]
-    highest = max(
-        (int(rows[:, 4].nan_to_num(0).max()) for rows in read.boxes if rows is not None and len(rows)), default=-1
-    )
+    every = (rows for read in parts for rows in read.boxes if rows is not None and len(rows))
+    highest = max((int(rows[:, 4].nan_to_num(0).max()) for rows in every), default=-1)
     return named or tuple(str(number) for number in range(highest + 1))
 
 

@@ -7,9 +7,11 @@ from xml.etree import ElementTree
 from tutelage.errors import DataError
 
 from .boxes import Annotated, Raw, from_annotated, joined
-from .image_folder import SUFFIXES
+from .image_folder import SUFFIXES, listed_names
 from .source import Source
 
+PICTURES = ("JPEGImages", "images", "Images")
+"""Folders of the pictures, the first that is there."""
 SPLITS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
 
 
@@ -28,7 +30,8 @@ def voc(root: pathlib.Path, **options: Any) -> Source | None:
         The data set; None if this is another layout. Classes are in alphabetical order.
 
     Raises:
-        DataError: A listed picture or annotation is missing, or an annotation is damaged.
+        DataError: A listed picture or annotation is missing, an annotation is damaged, or a picture has another size
+            than its annotation states.
     """
     annotations = root / "Annotations"
     if not annotations.is_dir() or not any(annotations.glob("*.xml")):
@@ -45,17 +48,18 @@ def voc(root: pathlib.Path, **options: Any) -> Source | None:
                     f"{root}: expected a picture and Annotations/{name}.xml for {name!r} of the {part} list; one of "
                     "them is missing. Add it, or strike the name from the list."
                 )
-            boxes, marked = _read(annotations / f"{name}.xml")
+            boxes, marked, size = _read(annotations / f"{name}.xml")
             difficult += marked
             found.files.append(pictures[name])
             found.boxes.append(boxes)
+            found.sizes.append(size)
     notes = [f"{difficult:,} boxes are marked as difficult: they count like all others."] * bool(difficult)
     layout = f"Pascal VOC with {', '.join(lists)}" if lists else "Pascal VOC without lists"
     return from_annotated(f"{root.name}/", layout, listed, joined(listed), notes, **options)
 
 
 def _folder(root: pathlib.Path) -> pathlib.Path:
-    for name in ("JPEGImages", "images", "Images"):
+    for name in PICTURES:
         if (root / name).is_dir():
             return root / name
     raise DataError(f"expected the pictures of {root} in JPEGImages, beside Annotations; there is no such folder.")
@@ -63,23 +67,23 @@ def _folder(root: pathlib.Path) -> pathlib.Path:
 
 def _lists(folder: pathlib.Path) -> dict[str, list[str]]:
     lists = {
-        part: (folder / f"{name}.txt").read_text(encoding="utf-8").split()
+        part: listed_names(folder / f"{name}.txt")
         for part, names in SPLITS.items()
         for name in names
         if (folder / f"{name}.txt").is_file()
     }
     if "train" not in lists and (folder / "trainval.txt").is_file():
-        lists = {"train": (folder / "trainval.txt").read_text(encoding="utf-8").split(), **lists}
+        lists = {"train": listed_names(folder / "trainval.txt"), **lists}
         lists.pop("selection", None)
     return lists if "train" in lists else {}
 
 
-def _read(file: pathlib.Path) -> tuple[list[Raw], int]:
-    """The boxes of an annotation, and how many of them are marked as difficult."""
+def _read(file: pathlib.Path) -> tuple[list[Raw], int, tuple[int, int] | None]:
+    """The boxes of an annotation, how many are marked as difficult, and the picture's height and width if stated."""
     try:
-        objects = ElementTree.parse(file).getroot().findall("object")
+        root = ElementTree.parse(file).getroot()
         boxes, difficult = [], 0
-        for item in objects:
+        for item in root.findall("object"):
             left, top, right, bottom = (float(_text(item, f"bndbox/{side}")) for side in SIDES)
             flat = right <= left or bottom <= top
             boxes.append((left - (not flat), top - (not flat), right, bottom, _text(item, "name").strip()))
@@ -89,7 +93,14 @@ def _read(file: pathlib.Path) -> tuple[list[Raw], int]:
             f"{file}: expected objects with a name and a bndbox of xmin, ymin, xmax and ymax; found: {error}. Mend the "
             "file, or strike it from the list."
         ) from error
-    return boxes, difficult
+    high, wide = (_whole(root.findtext(f"size/{side}")) for side in ("height", "width"))
+    return boxes, difficult, (high, wide) if high and wide else None
+
+
+def _whole(text: str | None) -> int:
+    """A number that is written, 0 where there is none."""
+    said = (text or "").strip()
+    return int(said) if said.isdecimal() else 0
 
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")

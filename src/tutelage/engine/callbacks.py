@@ -1,10 +1,11 @@
 """What happens around the steps: metrics and log lines, checkpoints, signals, progress."""
 
-import os
+import contextlib
 import pathlib
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,6 +14,9 @@ from tutelage.errors import Interrupted, RunError
 
 from . import processes
 from .journal import Journal
+from .results import settle
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 STUCK = 25
 """After so many steps that were all skipped the student will not learn any more."""
@@ -109,10 +113,35 @@ class Checkpoints(pl.Callback):
         """Seconds this stage has been trained, over all its sittings."""
         return self.spent + time.monotonic() - self._began
 
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While a trainer fits: a first Ctrl-C or SIGTERM asks for a checkpoint, a second one ends at once.
+
+        Afterwards signals go where they went before.
+
+        Raises:
+            Interrupted: One came when nothing looked for it any more, or a second one.
+        """
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._listen()
+        try:
+            yield
+        except SystemExit as error:  # what Lightning makes of a second one, and of one that comes while it sets up
+            if self.stop is None:
+                raise
+            raise Interrupted(f"stopped by {self.stop}") from error
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._leave(self.stop is not None)
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """A first Ctrl-C or SIGTERM asks for a checkpoint; a second one ends at once."""
+        """Start the clock, and take SIGTERM back from Lightning."""
         self._saved = self._began = time.monotonic()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self._listen()
+
+    def _listen(self) -> None:
+        for number in SIGNALS:
             signal.signal(number, self._asked)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
@@ -144,7 +173,7 @@ class Checkpoints(pl.Callback):
         try:
             trainer.save_checkpoint(temporary)
             if trainer.is_global_zero:
-                os.replace(temporary, self.folder / name)
+                settle(temporary, self.folder / name)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -6,6 +6,7 @@ import os
 import pathlib
 import resource
 import shutil
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -50,10 +51,17 @@ def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        settle(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def settle(temporary: pathlib.Path, path: pathlib.Path) -> None:
+    """Wait until a file is on the disk, and move it to its place: a power cut leaves the old one or the new one."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def mean_weights(metrics: pathlib.Path, stage: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -69,19 +77,58 @@ def mean_weights(metrics: pathlib.Path, stage: str) -> tuple[dict[str, float], d
     return _means(teachers), _means(paths)
 
 
-def hardly_heard(weights: Mapping[str, float | None]) -> list[str]:
-    """A note for each teacher with less than a quarter of the mean weight of all.
+def row_weights(metrics: pathlib.Path, stage: str) -> dict[str, float]:
+    """Mean weight of each row over a stage, from metrics.jsonl."""
+    rows = defaultdict(list)
+    for line in read_lines(metrics):
+        if line.get("kind") == "train" and line["stage"] == stage:
+            for row, weight in line["weights"].items():
+                rows[row].append(weight)
+    return _means(rows)
+
+
+def hardly_heard(rows: Mapping[str, float]) -> list[str]:
+    """A note for each teacher with less than half of an equal share, in the median of the paths it shares with others.
+
+    Weights of different paths are in different units, so that sums over paths would say little.
 
     Example:
-        >>> hardly_heard({"big": 2.0, "wide": 1.6, "odd": 0.1})
-        ['teacher odd was hardly heard: its mean weight was 0.10, that of all teachers 1.23.']
+        >>> hardly_heard({"kl/big": 2.0, "kl/odd": 0.1, "deep/big": 50.0, "deep/odd": 9.0, "deep2/odd": 3.0})
+        ['teacher odd was hardly heard: in the median of its paths it had 10% of the weight, an equal share is 50%.']
     """
-    known = {name: weight for name, weight in weights.items() if weight is not None}
-    mean = sum(known.values()) / max(len(known), 1)
+    paths: dict[str, dict[str, float]] = defaultdict(dict)
+    for row, weight in rows.items():
+        path, _, teacher = row.partition("/")
+        if teacher:
+            paths[path][teacher] = weight
+    shares: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for each in paths.values():
+        total = sum(each.values())
+        if len(each) > 1 and total > 0:
+            for teacher, weight in each.items():
+                shares[teacher].append((weight / total, 1 / len(each)))
     return [
-        f"teacher {name} was hardly heard: its mean weight was {weight:.2f}, that of all teachers {mean:.2f}."
-        for name, weight in known.items()
-        if weight < mean / 4
+        f"teacher {name} was hardly heard: in the median of its paths it had {share:.0%} of the weight, "
+        f"an equal share is {equal:.0%}."
+        for name, found in shares.items()
+        for share, equal in [[statistics.median(column) for column in zip(*found, strict=True)]]
+        if share < equal / 2
+    ]
+
+
+def far_behind(validation: Mapping[str, float]) -> list[str]:
+    """A note for each teacher whose metric, where more is better, is less than three quarters of the best teacher's.
+
+    Example:
+        >>> far_behind({"big": 0.9, "wide": 0.8, "x": 0.55})
+        ['teacher x is far behind: 0.5500 on the selection split, big has 0.9000. Is it given what it was trained on?']
+    """
+    best = max(validation, key=validation.__getitem__, default=None)
+    return [
+        f"teacher {name} is far behind: {value:.4f} on the selection split, {best} has {validation[best]:.4f}. "
+        "Is it given what it was trained on?"
+        for name, value in validation.items()
+        if best is not None and value < 0.75 * validation[best]
     ]
 
 

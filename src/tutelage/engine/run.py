@@ -1,9 +1,10 @@
 """A whole run: teachers looked at, stages trained, baseline trained, test split read once, verdict written."""
 
+import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,11 +21,23 @@ from . import processes
 from .evaluate import Answers, answer, read_answers
 from .examine import Examined
 from .journal import Journal
-from .results import hardly_heard, mean_weights, notes_of, peak_memory_mb, write_json, write_tensors
+from .results import (
+    far_behind,
+    hardly_heard,
+    mean_weights,
+    notes_of,
+    peak_memory_mb,
+    row_weights,
+    write_json,
+    write_tensors,
+)
 from .settings import Settings
 from .train import Trained, train_stage
 
 BASELINE = "baseline"
+
+SCHEMA = 1
+"""Of result.json."""
 
 SHOWN = 24
 """So many test pictures are shown on which the student is farthest from its teachers."""
@@ -86,7 +99,7 @@ class Outcome:
 
 
 def run(plan: Plan, journal: Journal) -> Outcome:
-    """Train, compare, and write the results; what is already done is loaded.
+    """Train, compare, and write the results; what is already done is loaded, and a result that stands is left alone.
 
     Of several processes all train, and the first alone compares and writes: the others have no result.
     """
@@ -101,6 +114,10 @@ def run(plan: Plan, journal: Journal) -> Outcome:
             baselines.append(_train_alone(plan, journal, seed, BASELINE))
     if not processes.first():
         return Outcome(students[0][0], baselines[0][0] if baselines else None, {}, others)
+    stands = _standing(plan.folder / "result.json")
+    if stands is not None:
+        journal.say("this run was finished before: its result stands, and the test split is not read again")
+        return Outcome(students[0][0], baselines[0][0] if baselines else None, stands, others)
     journal.say("reading the test split, once")
     test = plan.loaders("test", plan.settings.seed, False)
     said = {STUDENT: [answer(model, plan.task, test) for model, _ in students]}
@@ -113,11 +130,21 @@ def run(plan: Plan, journal: Journal) -> Outcome:
         for name, model in plan.teachers.items()
     }
     result = _result(plan, students, baselines, said)
-    result["seconds"]["total"] = round(time.perf_counter() - began + plan.answering, 2)
+    earlier = sum(trained.earlier for _, trained in students + baselines)
+    result["seconds"]["total"] = round(time.perf_counter() - began + plan.answering + earlier, 2)
     first = {name: answers[0] for name, answers in said.items() if answers} | taught
     _write_evaluation(plan, students, baselines, first, said, result)
     write_json(plan.folder / "result.json", result)
     return Outcome(students[0][0], baselines[0][0] if baselines else None, result, others)
+
+
+def _standing(path: pathlib.Path) -> dict[str, Any] | None:
+    """The result of a run that was finished before; None where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.get("schema") == SCHEMA else None
 
 
 Finished = tuple[nn.Module, Trained]
@@ -166,10 +193,12 @@ def trial(plan: Plan, journal: Journal) -> Trial:
 
 
 def _train_student(plan: Plan, journal: Journal, seed: int) -> tuple[Finished, dict[str, nn.Module]]:
-    """The student, and the other pupils of the last stage."""
+    """The student, and the other pupils of the last stage; `Trained.earlier` is that of all stages."""
     cast, trained, stage = plan.cast(seed), None, None
     for stage in plan.scheme(cast):
+        before = trained.earlier if trained else 0.0
         trained = _train(plan, journal, stage, seed, stage.name)
+        trained = replace(trained, earlier=before + trained.earlier)
     assert trained is not None, "a scheme has at least one stage"
     assert stage is not None
     first = STUDENT if STUDENT in stage.pupils else next(iter(stage.pupils))
@@ -222,7 +251,7 @@ def _result(
     seconds = {"student": sum(t.seconds for _, t in students), "baseline": sum(t.seconds for _, t in baselines)}
     samples = sum(t.steps for _, t in students) * plan.loaders("train", plan.settings.seed, False).batch_size
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "task": task.name,
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,
@@ -315,7 +344,9 @@ def _write_evaluation(
         for k, s in enumerate(means[STUDENT])
     ]
     notes = [note for found in plan.examined.values() for note in found.notes]
-    notes += hardly_heard({name: teacher["mean_weight"] for name, teacher in result["teachers"].items()})
+    if plan.task.higher_is_better:
+        notes += far_behind({name: found.validation for name, found in plan.examined.items()})
+    notes += hardly_heard(row_weights(plan.folder / "metrics.jsonl", STUDENT))
     notes += notes_of(plan.folder / "metrics.jsonl", STUDENT)
     evaluation = {"classes": list(plan.task.classes), "models": models, "seeds": seeds, "notes": notes}
     evaluation |= {

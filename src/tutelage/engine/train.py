@@ -1,13 +1,13 @@
 """Train one stage under Lightning, from the start or from where it was stopped."""
 
+import errno
 import json
 import logging
 import os
 import pathlib
-import pickle
 import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,7 +22,7 @@ from .callbacks import Checkpoints, Metrics, Progress
 from .hardware import decided
 from .journal import Journal
 from .module import StageModule
-from .results import share
+from .results import share, write_json
 from .settings import Settings
 
 
@@ -34,7 +34,9 @@ def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged file fails in many ways, one that was cut off often with EINVAL
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise RunError(
             f"{path}: expected a whole checkpoint, found a damaged file. Restore it, or start a new run in another "
             "folder."
@@ -51,12 +53,14 @@ class Trained:
         best_epoch: The epoch that was kept, from 0.
         seconds: Training and validation, over all sittings.
         steps: Optimizer steps taken.
+        earlier: Of the seconds, those of earlier sittings.
     """
 
     history: list[float]
     best_epoch: int
     seconds: float
     steps: int
+    earlier: float = field(default=0.0, compare=False)
 
 
 def train_stage(
@@ -77,7 +81,7 @@ def train_stage(
 
     Raises:
         Interrupted: A signal asked to stop; the checkpoint is written.
-        RunError: The folder cannot be written.
+        RunError: The folder cannot be written, or what is in it is damaged.
     """
     settings = settled(settings, stage)
     module = StageModule(Stage(**{**stage.__dict__, "name": name}), settings, loader, selection)
@@ -85,9 +89,10 @@ def train_stage(
         for pupil in stage.pupils.values():
             pupil.student.to(memory_format=torch.channels_last)
     kept = folder / "stages" / name
+    earlier = None
     try:
         if not (kept / "done.json").exists():
-            _train(module, settings, folder, journal, name)
+            earlier = _train(module, settings, folder, journal, name)
             if processes.first():
                 _keep(folder, kept, module, journal)
             processes.wait()
@@ -97,13 +102,13 @@ def train_stage(
             "another folder; what was saved before is intact, and --resume goes on from it."
         ) from error
     module.restore(load_checkpoint(kept / "best.ckpt"))
-    done = json.loads((kept / "done.json").read_text(encoding="utf-8"))
+    trained = _read_done(kept, earlier)
     for name_, distiller in stage.pupils.items():
         if name_ in module.averages:
             distiller.student.load_state_dict(module.student(name_).state_dict())
         # The layout that training liked is nobody else's business.
         distiller.student.to(memory_format=torch.contiguous_format)
-    return Trained(done["history"], done["best_epoch"], done["seconds"], done["steps"])
+    return trained
 
 
 def settled(settings: Settings, stage: Stage) -> Settings:
@@ -115,7 +120,8 @@ def settled(settings: Settings, stage: Stage) -> Settings:
     return Settings(**{**settings.__dict__, "channels_last": last, "precision": precision, "epochs": epochs})
 
 
-def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journal: Journal, name: str) -> None:
+def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journal: Journal, name: str) -> float:
+    """Train; gives the seconds of earlier sittings."""
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "last.ckpt"
     checkpoint = load_checkpoint(last) if last.exists() else None
@@ -128,10 +134,11 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
     module.step, module.history = progress["step"], list(progress["history"])
     epochs = settings.epochs - module.epoch
     tired = settings.patience is not None and len(module.history) - 1 - module.best_epoch >= settings.patience
+    earlier: float = progress["seconds"]
     if epochs <= 0 or tired:
-        return
+        return earlier
     metrics = Metrics(journal, settings.log_every, settings.seed)
-    checkpoints = Checkpoints(folder, journal, settings.checkpoint_every, settings.patience, progress["seconds"])
+    checkpoints = Checkpoints(folder, journal, settings.checkpoint_every, settings.patience, earlier)
     callbacks = [_Steps(checkpoint), metrics, Progress(metrics, journal), checkpoints]
     with warnings.catch_warnings():
         # Lightning's advice on loader workers and logging intervals does not fit loaders of tensors in memory.
@@ -154,8 +161,10 @@ def _train(module: StageModule, settings: Settings, folder: pathlib.Path, journa
             callbacks=callbacks,
             default_root_dir=folder,
         )
-        trainer.fit(module)
+        with checkpoints.listening():
+            trainer.fit(module)
     module.cpu()
+    return earlier
 
 
 def _devices() -> dict[str, Any]:
@@ -209,5 +218,19 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path, module: StageModule, journal
         share(folder / file, temporary / file)
     done = {"history": module.history, "best_epoch": module.best_epoch, "steps": module.step}
     done |= {"seconds": last["seconds"], "sizes": journal.sizes()}
-    (temporary / "done.json").write_text(json.dumps(done), encoding="utf-8")
+    write_json(temporary / "done.json", done)
     os.replace(temporary, kept)
+
+
+def _read_done(kept: pathlib.Path, earlier: float | None) -> Trained:
+    """What a finished stage left; all its seconds are of earlier sittings where none is named."""
+    try:
+        done = json.loads((kept / "done.json").read_text(encoding="utf-8"))
+        seconds = done["seconds"]
+        spent = seconds if earlier is None else earlier
+        return Trained(done["history"], done["best_epoch"], seconds, done["steps"], spent)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{kept / 'done.json'}: expected what a finished stage left, found a damaged file. Remove the folder "
+            f"{kept} and --resume trains this stage again, or start a new run in another folder."
+        ) from error

@@ -21,7 +21,8 @@ def anchor_classes(
 ) -> Tensor:
     """Divergence between the class scores of two detectors at each anchor, over what the teacher takes for objects.
 
-    Each anchor counts by how far the two are apart, so that background on which both agree is not heard.
+    Each anchor counts by how far the two are apart, so that background on which both agree is not heard: with sigmoid
+    scores each class by the difference of its scores, with softmax by half the sum of those differences.
 
     Args:
         student: Logits, ``[B, A, C + 1]``; column 0 is the background, or stands empty.
@@ -29,7 +30,7 @@ def anchor_classes(
         scores: ``"sigmoid"``: every class is a question of its own (FCOS, RetinaNet), column 0 is not used;
             ``"softmax"``: classes and background share one distribution (SSD).
         temperature: T > 0, what both logits are divided by.
-        focus: The exponent of the distance between the two scores; 0 (all anchors count alike) or at least 1.
+        focus: The exponent of that distance; 0 (all anchors count alike) or at least 1.
 
     Returns:
         ``[B]``, in nats times T², at least 0. A batch is divided by the sum of the teacher's scores over all its
@@ -41,7 +42,7 @@ def anchor_classes(
     Reference:
         Wang et al. 2024, arXiv:2306.11369, eq. 5 (binary cross-entropy with the teacher's scores times their
         distance); there divided by the number of positives of an assigner, here by the teacher's scores, which needs
-        none. With softmax the divergence of the distributions, times the distance between their objects.
+        none. With softmax the divergence of the distributions, times their total variation.
 
     Example:
         >>> import torch
@@ -71,6 +72,7 @@ def anchor_classes(
         log_prob, target = ours.log_softmax(dim=2), theirs.log_softmax(dim=2)
         values = (target.exp() * (target - log_prob)).sum(dim=2)
         objects = 1 - target[..., 0].exp()
-        values = values * (objects - (1 - log_prob[..., 0].exp())).abs() ** focus if focus else values
+        apart = (log_prob.exp() - target.exp()).abs().sum(dim=2) / 2
+        values = values * apart**focus if focus else values
     total = objects.sum().clamp(min=torch.finfo(objects.dtype).eps)
     return temperature**2 * values.sum(dim=1) * len(values) / total

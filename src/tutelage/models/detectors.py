@@ -43,7 +43,8 @@ def losses(network: nn.Module, pictures: Tensor, target: Tensor) -> Tensor:
     Args:
         network: In training mode.
         pictures: Not normalised, ``[B, 3, H, W]`` in [0, 1].
-        target: ``[B, M, 5]``: left, top, right, bottom in pixels, class from 0; class -1 pads.
+        target: ``[B, M, 5]``: left, top, right, bottom in pixels, class from 0; class -1 pads. Boxes without an area
+            are left out.
 
     Returns:
         ``[B, 2]``, in the order of `LOSSES`. Each picture is divided by what it holds itself, as in RetinaNet; other
@@ -241,8 +242,9 @@ BOXES = ("bbox_regression", "bbox_ctrness", "loss_box_reg", "loss_rpn_box_reg")
 
 
 def _targets(target: Tensor) -> list[dict[str, Tensor]]:
-    """One mapping a picture, as torchvision takes them."""
-    kept = [boxes[boxes[:, 4] >= 0] for boxes in target]
+    """One mapping a picture, as torchvision takes them; boxes without an area, which it has no loss of, are left out."""
+    there = (target[..., 4] >= 0) & (target[..., 2] > target[..., 0]) & (target[..., 3] > target[..., 1])
+    kept = [boxes[keep] for boxes, keep in zip(target, there, strict=True)]
     return [{"boxes": boxes[:, :4], "labels": boxes[:, 4].long() + 1} for boxes in kept]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import InputError, MissingExtra, ModelError, UnknownName, close_names
+from tutelage.errors import InputError, MissingExtra, ModelError, OtherClasses, UnknownName, close_names
 
 from .detectors import is_detector
 from .folder import is_folder, load, read_config
@@ -253,10 +253,7 @@ def _from_folder(
             _load(model, weights, new_classifier=new_classifier)
         return model
     if not new_classifier or library not in LIBRARIES:
-        raise ModelError(
-            f"{source} was trained for {classes} classes, the data has {wish.num_classes}. "
-            "Take a model for these classes, or ask for a new classifier and train it."
-        )
+        raise OtherClasses(source, classes, wish.num_classes)
     # As it was built, but for other classes: sizes and widths stay, whatever the data is.
     kept = {
         key: value

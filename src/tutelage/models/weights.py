@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import ModelError
+from tutelage.errors import ModelError, OtherClasses
 
 from .logits import plain
 
@@ -126,7 +126,7 @@ def fill(model: nn.Module, state: State, *, origin: str, new_classifier: bool = 
     missing = [key for key in own if key not in state and key not in counters and not (head and key in wrong)]
     unexpected = [key for key in state if key not in own]
     if missing or unexpected or (wrong and head is None):
-        raise ModelError(_mismatch(model, origin, state, own, (missing, unexpected, wrong)))
+        raise _misfit(model, origin, state, own, (missing, unexpected, wrong))
     target.load_state_dict({**own, **state})
     for note in notes:
         _log.info("%s: %s", origin, note)
@@ -242,14 +242,11 @@ def _other_classifier(wrong: list[str], state: State, own: State) -> tuple[int, 
     return found[0], expected[0]
 
 
-def _mismatch(model: nn.Module, origin: str, state: State, own: State, misfits: Misfits) -> str:
+def _misfit(model: nn.Module, origin: str, state: State, own: State, misfits: Misfits) -> ModelError:
     missing, unexpected, wrong = misfits
     head = _other_classifier(wrong, state, own)
     if head and not missing and not unexpected:
-        return (
-            f"{origin} was trained for {head[0]} classes, the data has {head[1]} ({_few(wrong)}). "
-            f"Take weights for {head[1]} classes, or ask for a new classifier and train it."
-        )
+        return OtherClasses(origin, *head)
     named: Mapping[str, Any] = getattr(model, "origin", None) or {}
     name = f"{named['library']}/{named['name']}" if named else type(model).__name__
     lines = [f"the weights in {origin} do not fit {name}."]
@@ -260,7 +257,7 @@ def _mismatch(model: nn.Module, origin: str, state: State, own: State, misfits: 
     if wrong:
         shapes = [f"{k} expected {list(own[k].shape)}, found {list(state[k].shape)}" for k in wrong]
         lines.append(f"other shapes {len(wrong)}: {_few(shapes, '; ')}")
-    return "\n    ".join(lines)
+    return ModelError("\n    ".join(lines))
 
 
 def _few(names: Iterable[str], comma: str = ", ", most: int = 4) -> str:

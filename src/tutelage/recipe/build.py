@@ -15,10 +15,11 @@ from tutelage import tasks
 from tutelage.cache import Record
 from tutelage.data import Augmentation, Loader, Slice, Splits
 from tutelage.distiller import Distiller
-from tutelage.errors import RecipeError, UnknownName, close_names
+from tutelage.errors import ModelError, OtherClasses, RecipeError, UnknownName, close_names
 from tutelage.ledger import Batch
 from tutelage.models import find
 from tutelage.models import parse as parse_model
+from tutelage.models.detectors import is_detector
 from tutelage.path import Path
 from tutelage.tasks.base import Task
 from tutelage.teachers import Cached, Frozen, Teacher
@@ -102,18 +103,35 @@ def build_model(
     """The network of a role, for pictures of this shape."""
     # A model whose columns are named has as many classes as its weights say.
     classes = (len(task.classes) or None) if spec.classes is None else None
-    model = find(
-        live.get(role, spec.model),
-        num_classes=classes,
-        in_channels=shape[0],
-        input_size=(shape[1], shape[2]),
-        weights=spec.weights,
-        arguments={**task.arguments, **spec.arguments},
-        fits=functools.partial(task.fits, columns=classes),
-        new_classifier=role == "student",
-        allow_import=allow_import,
-        seed=seed,
-    )
+
+    def found(columns: int | None) -> nn.Module:
+        return find(
+            live.get(role, spec.model),
+            num_classes=columns,
+            in_channels=shape[0],
+            input_size=(shape[1], shape[2]),
+            weights=spec.weights,
+            arguments={**task.arguments, **spec.arguments},
+            fits=functools.partial(task.fits, columns=columns),
+            new_classifier=role == "student",
+            allow_import=allow_import,
+            seed=seed,
+        )
+
+    try:
+        model = found(classes)
+    except OtherClasses as error:
+        if spec.classes is not None:
+            model = found(error.found)
+        elif role == "student" or error.found < error.expected or is_detector(found(error.found)):
+            raise
+        else:
+            few = error.expected if error.expected <= 12 else 3
+            columns = [*map(str, range(few)), *["…"] * (few < error.expected)]
+            raise ModelError(
+                f"{error} Or name its columns for them, in their order: "
+                f"--set 'teachers.{role}.classes=[{', '.join(columns)}]'."
+            ) from error
     if spec.classes is not None:
         preprocess: Any = model.preprocess
         arranged = dataclasses.replace(preprocess, classes=tuple(spec.classes))

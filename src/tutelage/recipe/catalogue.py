@@ -136,6 +136,9 @@ def made(folder: str, spec: Mapping[str, Any], *, allow_import: Sequence[str] = 
     options = {key: value for key, value in spec.items() if key != "use"}
     found = part(folder, spec["use"], allow_import=allow_import, where=where)
     options = checked(found, options, where)
+    if ":" in spec["use"] and inspect.isclass(found):
+        mend = "Mend it, or give it other options"
+        return foreign.called(f"{where}: {spec['use']}", lambda: found(**options), RecipeError, mend=mend)
     try:
         if inspect.isclass(found):
             return found(**options)

@@ -183,7 +183,7 @@ def parse(raw: Mapping[str, Any]) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(dict(raw))
     except pydantic.ValidationError as error:
-        raise _for_people(error) from None
+        raise _for_people(error, raw) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -235,25 +235,40 @@ def assign(raw: dict[str, Any], assignment: str) -> None:
 def put(raw: dict[str, Any], key: str, value: Any) -> None:
     """Set ``key.sub`` to a value; mappings on the way are copied, not changed.
 
+    Raises:
+        RecipeError: There is a list on the way, which would be lost.
+
     Example:
         >>> raw = {"data": "digits"}
         >>> put(raw, "data.batch_size", 64); raw
         {'data': {'use': 'digits', 'batch_size': 64}}
     """
-    *parents, last = key.split(".")
+    *parents, last = keys = key.split(".")
     place = raw
-    for parent in parents:
+    for depth, parent in enumerate(parents):
         below = place.get(parent)
-        if isinstance(below, str) and parent in ("data", "task", "scheme", "loss"):
-            below = {"use": below}
-        elif isinstance(below, str):
-            below = {"model": below}
+        if isinstance(below, str):
+            below = _model(below) if parents[0] in ("student", "teachers") else {"use": below}
+        elif isinstance(below, list) and below not in ([], [keys[depth + 1]]):
+            raise _in_a_list(key, ".".join(keys[: depth + 1]), below)
         place[parent] = below = dict(below) if isinstance(below, Mapping) else {}
         place = below
     place[last] = value
 
 
-def _for_people(error: pydantic.ValidationError) -> RecipeError | UnknownName:
+def _in_a_list(key: str, place: str, found: list[Any]) -> RecipeError:
+    """What to write in place of a key below a list."""
+    written = f"[{', '.join(str(each) for each in found)}]"
+    said = f"{key}: expected a mapping at {place!r} to set a key in, found the list {written}. Write all of it anew"
+    if place != "paths":
+        return RecipeError(f"{said}: --set '{place}=…'.")
+    return RecipeError(
+        f"{said}: a list of short names and losses, such as --set 'paths=[kl, attention]', or a mapping, such as "
+        "--set 'paths={logits: {loss: kl}, deep: {loss: mse, student: TAP, teacher: TAP}}' (see tutelage inspect)."
+    )
+
+
+def _for_people(error: pydantic.ValidationError, raw: Mapping[str, Any]) -> RecipeError | UnknownName:
     # Of a union's branches, the one that got farthest is the one that was meant.
     problem = max(error.errors(include_url=False), key=lambda p: (len(p["loc"]), p["type"] in _UNKNOWN))
     if isinstance(problem.get("ctx", {}).get("error"), RecipeError):
@@ -265,6 +280,9 @@ def _for_people(error: pydantic.ValidationError) -> RecipeError | UnknownName:
         return UnknownName(f"{where}: there is no key {place[-1]!r}; {close_names(place[-1], known)}.")
     where = ".".join(place)
     if problem["type"] in ("missing", "missing_argument"):
+        others = [name for name in raw.get(place[0], ()) if name != place[1]] if len(place) == 3 else []
+        if others:  # a teacher or a path that may be misspelt
+            return UnknownName(f"recipe: {where!r} is missing; {close_names(place[1], others)}.")
         return RecipeError(f"recipe: {where!r} is missing. Give it on the command line or in the recipe.")
     return RecipeError(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {problem['input']!r}.")
 

@@ -1,6 +1,6 @@
 """Wires: from the short names of paths (`logits`, `pooled`, … or a loss) to paths with taps and connectors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -91,6 +91,19 @@ def resolve(
             else:
                 paths |= _from_loss(short, sites, teachers, recipe.data.batch_size)
     return recipe.model_copy(update={"paths": paths}), _table(paths, sites)
+
+
+def unheard(paths: Mapping[str, PathSpec], teachers: Iterable[str]) -> list[str]:
+    """The teachers that no path names."""
+    return [
+        name
+        for name in teachers
+        if not any(
+            (spec.teachers is None or name in spec.teachers)
+            and (not isinstance(spec.teacher, dict) or name in spec.teacher)
+            for spec in paths.values()
+        )
+    ]
 
 
 def standing(names: Sequence[str], sites: Mapping[str, Sites]) -> list[str]:

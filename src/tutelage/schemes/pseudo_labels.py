@@ -20,7 +20,7 @@ def pseudo_labels(cast: Cast, *, score: float = 0.5, overlap: float = 0.5) -> It
 
     Args:
         cast: Gives the student and the teachers.
-        score: Boxes with at least this score are taken, in (0, 1].
+        score: Boxes with at least this score are taken, in (0, 1]; none without an area.
         overlap: A box that covers a known one (intersection over union) by this much or more is not taken again.
 
     Yields:
@@ -42,7 +42,9 @@ def pseudo_labels(cast: Cast, *, score: float = 0.5, overlap: float = 0.5) -> It
         target = batch.target
         for network in cast.networks.values():
             found = pupil.task.call(network.eval(), batch)
-            target = joined(target, found[..., :5].where(found[..., 5:] >= score, -1.0), overlap)
+            sides = found[..., 2:4] - found[..., :2]
+            sure = (found[..., 5] >= score) & (sides > 0).all(dim=2)
+            target = joined(target, found[..., :5].where(sure[..., None], -1.0), overlap)
         return dataclasses.replace(batch, target=target, labelled=batch.labelled | (target[..., 4] >= 0).any(dim=1))
 
     yield Stage("student", {"student": pupil}, before_step=label)

@@ -314,11 +314,13 @@ def _pyramids(
             f"{short}_{number}": {"loss": loss, "student": tap, "teacher": taps}
             for number, (tap, taps) in enumerate(by_level.items())
         }
-    whole = [name for name in teachers if all(name in taps for taps in by_level.values())]
-    if not by_level or not whole:
+    # Of several teachers, the levels that all have whose pyramid meets the student's at all.
+    heard = [name for name in teachers if any(name in taps for taps in by_level.values())]
+    shared = [tap for tap in ours if heard and len(by_level.get(tap, ())) == len(heard)]
+    if not shared:
         return {}
-    taps = {name: [each[name] for each in by_level.values()] for name in whole}
-    return {short: {"loss": loss, "student": list(by_level), "teacher": taps, "teachers": whole}}
+    taps = {name: [by_level[tap][name] for tap in shared] for name in heard}
+    return {short: {"loss": loss, "student": shared, "teacher": taps, "teachers": heard}}
 
 
 def _octave(site: Site) -> int:

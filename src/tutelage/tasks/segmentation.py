@@ -97,15 +97,16 @@ class Segmentation(Task):
     def unpack(self, raw: Any) -> Batch:
         """A `Batch` from ``{"inputs", "target", …}`` or ``(inputs, target)``; targets become int64 ``[B, H, W]``.
 
-        A target of 255, or below 0, is a pixel without a class; a picture of none but such is not labelled.
+        A target of 255, or below 0, is a pixel without a class; a picture of none but such is not labelled. Pictures
+        without a label have no pixel with a class.
         """
         if isinstance(raw, Batch):
             return raw
         fields = read(raw)
         target = fields["target"].long()
-        target = target.where(target >= 0, IGNORED)
+        target = target.where((target >= 0) & fields["labelled"][:, None, None], IGNORED)
         valid = target != IGNORED
-        labelled = fields["labelled"] & valid.any((1, 2))
+        labelled = valid.any((1, 2))
         extras = {} if self.teach_ignored else {"mask": valid | ~labelled[:, None, None]}
         if self.boundary != 1 or self.class_weights is not None:
             extras["element_weight"] = self._weight(target)

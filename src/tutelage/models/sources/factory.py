@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from tutelage.errors import InputError, ModelError
-from tutelage.foreign import load
+from tutelage.errors import ModelError
+from tutelage.foreign import called, load
 
 
 def build(name: str, arguments: Mapping[str, Any], *, allow_import: Sequence[str]) -> nn.Module:
@@ -25,7 +25,10 @@ def build(name: str, arguments: Mapping[str, Any], *, allow_import: Sequence[str
         InputError: The package is not allowed, or cannot be imported.
         ModelError: The factory fails, or does not give a module.
     """
-    made = _called(name, load(name, allow_import), arguments)
+    factory = load(name, allow_import)
+    given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    mend = "Mend it, or give it other arguments in the recipe"
+    made = called(f"{name}({given})", lambda: factory(**arguments), ModelError, mend=mend)
     if not isinstance(made, nn.Module):
         raise ModelError(f"expected a torch.nn.Module from {name}, found {type(made).__name__}.")
     return made
@@ -38,16 +41,3 @@ def accepted(name: str, wishes: Mapping[str, Any], *, allow_import: Sequence[str
         raise ModelError(f"expected a function or class that makes a model at {name}, found {type(made).__name__}.")
     known = inspect.signature(made).parameters
     return {key: value for key, value in wishes.items() if key in known and value is not None}
-
-
-def _called(name: str, made: Any, arguments: Mapping[str, Any]) -> Any:
-    try:
-        return made(**arguments)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the user's own code raises
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise ModelError(
-            f"{name}({given}) failed with {type(error).__name__}: {error}. Mend it, or give it other arguments in the "
-            "recipe (--debug shows where it failed)."
-        ) from error
