@@ -242,7 +242,7 @@ BOXES = ("bbox_regression", "bbox_ctrness", "loss_box_reg", "loss_rpn_box_reg")
 
 
 def _targets(target: Tensor) -> list[dict[str, Tensor]]:
-    """One mapping a picture, as torchvision takes them; boxes without an area, which it has no loss of, are left out."""
+    """One mapping a picture, as torchvision takes them; boxes without an area, which have no loss, are left out."""
     there = (target[..., 4] >= 0) & (target[..., 2] > target[..., 0]) & (target[..., 3] > target[..., 1])
     kept = [boxes[keep] for boxes, keep in zip(target, there, strict=True)]
     return [{"boxes": boxes[:, :4], "labels": boxes[:, 4].long() + 1} for boxes in kept]
