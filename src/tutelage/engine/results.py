@@ -67,24 +67,26 @@ def settle(temporary: pathlib.Path, path: pathlib.Path) -> None:
 def mean_weights(metrics: pathlib.Path, stage: str) -> tuple[dict[str, float], dict[str, float]]:
     """Mean weight of each teacher and of each path over a stage, from metrics.jsonl."""
     teachers, paths = defaultdict(list), defaultdict(list)
-    for line in read_lines(metrics):
-        if line.get("kind") == "train" and line["stage"] == stage:
-            for row, weight in line["weights"].items():
-                path, _, teacher = row.partition("/")
-                paths[path].append(weight)
-                if teacher:
-                    teachers[teacher].append(weight)
+    for row, weight in _weights(metrics, stage):
+        path, _, teacher = row.partition("/")
+        paths[path].append(weight)
+        if teacher:
+            teachers[teacher].append(weight)
     return _means(teachers), _means(paths)
 
 
 def row_weights(metrics: pathlib.Path, stage: str) -> dict[str, float]:
     """Mean weight of each row over a stage, from metrics.jsonl."""
     rows = defaultdict(list)
+    for row, weight in _weights(metrics, stage):
+        rows[row].append(weight)
+    return _means(rows)
+
+
+def _weights(metrics: pathlib.Path, stage: str) -> Iterator[tuple[str, float]]:
     for line in read_lines(metrics):
         if line.get("kind") == "train" and line["stage"] == stage:
-            for row, weight in line["weights"].items():
-                rows[row].append(weight)
-    return _means(rows)
+            yield from line["weights"].items()
 
 
 def hardly_heard(rows: Mapping[str, float]) -> list[str]:
