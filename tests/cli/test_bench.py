@@ -22,7 +22,7 @@ SMALL = ["--set", "data.limit=192", "--set", "data.batch_size=32", "--set", "tra
 SMALL += ["--set", "train.epochs=1", "--set", "train.checkpoint_every=0.0"]
 PATHS = ["--set", "paths=[logits, pooled]"]
 KEYS = {"schema", "task", "metric", "higher_is_better", "finished", "runs_done", "runs", "seeds", "against"}
-KEYS |= {"leaderboard", "leave_one_out", "whole", "refused", "teachers", "data", "folders", "command"}
+KEYS |= {"leaderboard", "leave_one_out", "whole", "refused", "notes", "teachers", "data", "folders", "command"}
 KEYS |= {"versions", "hardware"}
 
 

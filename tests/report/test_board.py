@@ -7,7 +7,7 @@ import pytest
 
 from tutelage import report
 from tutelage.errors import RunError
-from tutelage.report.board import differences, effects, leaderboard_table, left_out_table, weights_table
+from tutelage.report.board import differences, effects, leaderboard_table, left_out_table, notes_table, weights_table
 
 
 @pytest.fixture
@@ -68,6 +68,17 @@ def test_weights_are_those_of_taught_methods(bench):
     table = weights_table(content(bench))
     assert table.head == ("method", "teacher big", "teacher <wide>", "paths")
     assert [row[0] for row in table.rows] == ["auto", "kd"]
+
+
+def test_what_several_seeds_say_stands_once(bench):
+    assert notes_table(content(bench)).rows == (("auto", "0, 1, 2", "teacher <wide> was hardly heard."),)
+    assert "teacher &lt;wide&gt; was hardly heard." in report.write_bench(bench).read_text()
+
+
+def test_a_bench_of_before_has_no_notes(bench):
+    told = content(bench)
+    del told["notes"]
+    assert notes_table(told) is None
 
 
 def test_the_page_is_one_file_and_names_are_text(bench):

@@ -260,7 +260,7 @@ def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any
     line |= {"scores": pack(scores), "steps": done.trained.steps, "epochs": epochs}
     line |= {"seconds": round(done.trained.seconds, 2), "live": not prepared.records and bool(prepared.teachers)}
     paths = {path: weight for path, weight in done.paths.items() if path in prepared.recipe.paths}
-    line["weights"] = {"teachers": dict(done.teachers), "paths": paths}
+    line |= {"weights": {"teachers": dict(done.teachers), "paths": paths}, "notes": list(done.notes)}
     manifest = runfolder.manifest(prepared, runfolder.argv())
     return line | {name: manifest[name] for name in ("date", "versions", "hardware")}
 

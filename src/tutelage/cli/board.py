@@ -118,6 +118,11 @@ class Board:
             "leave_one_out": left_out(found, whole, parts, **options) if whole is not None else [],
             "whole": whole if parts else None,
             "refused": dict(self.refused),
+            "notes": [
+                {"method": method, "seed": seed, "text": text}
+                for (method, seed), line in found.items()
+                for text in line.get("notes", ())
+            ],
             "teachers": {name: {"validation": told.validation} for name, told in self.examined.items()},
             "data": {"guess": self.first.splits.guess, "fingerprint": self.data},
             "folders": runs,

@@ -135,8 +135,9 @@ def far_behind(validation: Mapping[str, float]) -> list[str]:
 
 
 def notes_of(metrics: pathlib.Path, stage: str) -> list[str]:
-    """What a stage's weighting wanted people to know, from metrics.jsonl."""
-    return [f"{line['text']}." for line in read_lines(metrics) if line.get("kind") == "note" and line["stage"] == stage]
+    """Who was hardly heard in a stage, and what its weighting wanted people to know, from metrics.jsonl."""
+    told = [line for line in read_lines(metrics) if line.get("kind") == "note" and line["stage"] == stage]
+    return [*hardly_heard(row_weights(metrics, stage)), *(f"{line['text']}." for line in told)]
 
 
 def _means(lists: Mapping[str, list[float]]) -> dict[str, float]:

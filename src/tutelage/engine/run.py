@@ -23,11 +23,9 @@ from .examine import Examined
 from .journal import Journal
 from .results import (
     far_behind,
-    hardly_heard,
     mean_weights,
     notes_of,
     peak_memory_mb,
-    row_weights,
     write_json,
     write_tensors,
 )
@@ -169,12 +167,14 @@ class Trial:
         said: Its answers to the test split.
         teachers: Mean weight of each teacher.
         paths: Mean weight of each path.
+        notes: Who was hardly heard, and what the weighting wanted people to know.
     """
 
     trained: Trained
     said: Answers
     teachers: Mapping[str, float]
     paths: Mapping[str, float]
+    notes: Sequence[str]
 
 
 def trial(plan: Plan, journal: Journal) -> Trial:
@@ -189,7 +189,7 @@ def trial(plan: Plan, journal: Journal) -> Trial:
     else:
         student, trained = _train_alone(plan, journal, seed)
     said = answer(student, plan.task, plan.loaders("test", seed, False))
-    return Trial(trained, said, *mean_weights(journal.metrics, STUDENT))
+    return Trial(trained, said, *mean_weights(journal.metrics, STUDENT), notes_of(journal.metrics, STUDENT))
 
 
 def _train_student(plan: Plan, journal: Journal, seed: int) -> tuple[Finished, dict[str, nn.Module]]:
@@ -346,7 +346,6 @@ def _write_evaluation(
     notes = [note for found in plan.examined.values() for note in found.notes]
     if plan.task.higher_is_better:
         notes += far_behind({name: found.validation for name, found in plan.examined.items()})
-    notes += hardly_heard(row_weights(plan.folder / "metrics.jsonl", STUDENT))
     notes += notes_of(plan.folder / "metrics.jsonl", STUDENT)
     evaluation = {"classes": list(plan.task.classes), "models": models, "seeds": seeds, "notes": notes}
     evaluation |= {

@@ -79,6 +79,7 @@ def render_bench(content: Content, folder: pathlib.Path) -> str:
         left_out=left_out_table(content),
         weights=weights_table(content),
         refused=_refused(content),
+        said=notes_table(content),
         facts=_facts(content),
     )
 
@@ -128,6 +129,15 @@ def weights_table(content: Content) -> Table | None:
     head = ("method", *(f"teacher {name}" for name in teachers), "paths")
     note = "Mean over the logged steps and seeds: of a teacher over its paths, of a path over its teachers."
     return Table("weights", "Mean weights", head, tuple(rows), note)
+
+
+def notes_table(content: Content) -> Table | None:
+    """What the runs wanted people to know: who was switched off, who was hardly heard."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for note in content.get("notes", ()):
+        seeds.setdefault((note["method"], note["text"]), []).append(str(note["seed"]))
+    rows = tuple((method, ", ".join(found), text) for (method, text), found in seeds.items())
+    return Table("notes", "What the runs said", ("method", "seeds", "note"), rows, words=True) if rows else None
 
 
 def differences(content: Content) -> Figure | None:
