@@ -12,7 +12,8 @@ import torch
 import yaml
 from typer.main import get_command
 
-from tutelage.cli.__main__ import app, main
+from tutelage.cli.__main__ import main
+from tutelage.cli.commands import app
 from tutelage.recipe import schema
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
