@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tutelage import Distiller, Frozen, Path
+from tutelage import Distiller, Frozen, Path, losses
 from tutelage.connectors import Project
 from tutelage.errors import RecipeError, TapNotFound, UnknownName
 from tutelage.losses import CRD, PAD, dist, dkd, kl, mse, rkd_distance, srrl
@@ -116,6 +116,48 @@ def test_a_row_that_is_switched_off_does_not_reach_the_student_even_where_it_is_
     assert not torch.isfinite(step.ledger.losses).all()
     assert torch.isfinite(step.loss)
     assert all(torch.isfinite(p.grad).all() for p in made.student.parameters())
+
+
+class Broken(nn.Linear):
+    """Answers to sample 3 with a number that is none."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__(12, 3)
+        self.number = number
+
+    def forward(self, x):
+        answer = super().forward(x.flatten(1)).clone()
+        answer[3, 1] = self.number
+        return answer
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("loss", [kl, dkd, mse, losses.nkd, losses.one_vs_all, losses.similarity])
+@pytest.mark.parametrize("weighting", [Fixed, functools.partial(Fixed, {"logits": 0.0}), Auto])
+def test_a_teacher_that_does_not_know_a_number_is_not_heard_about_that_sample(number, loss, weighting):
+    teachers = {"good": Frozen(Counted(8)), "bad": Frozen(Broken(number))}
+    made = distiller({"logits": Path(loss)}, weighting(), teachers=teachers)
+    step = made(batch())
+    step.loss.backward()
+    assert step.ledger.losses.isfinite().tolist() == [[True] * 5, [True] * 5, [True, True, True, False, True]]
+    assert step.weights.expand(3, 5)[2, 3] == 0
+    assert all(torch.isfinite(p.grad).all() for p in made.student.parameters())
+
+
+def test_of_a_loss_that_cannot_be_split_nothing_is_heard_where_a_sample_is_lost():
+    made = distiller({"whole": Path(dist)}, Fixed(), teachers={"bad": Frozen(Broken(torch.nan))})
+    step = made(batch())
+    step.loss.backward()
+    assert not step.ledger.losses[1].isfinite().any()
+    assert step.weights.expand(2, 5)[1].tolist() == [0.0] * 5
+    assert all(torch.isfinite(p.grad).all() for p in made.student.parameters())
+
+
+def test_a_class_that_a_teacher_rules_out_is_heard():
+    made = distiller(
+        {"logits": Path(losses.soft_cross_entropy)}, Fixed(), teachers={"sure": Frozen(Broken(-torch.inf))}
+    )
+    assert made(batch()).ledger.losses.isfinite().all()
 
 
 def test_unlabelled_samples_are_taught_by_teachers_and_not_by_the_task():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import RecipeError
-from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step
+from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step, only_finite
 from .path import Path, tap_names
 from .taps import Taps, whole
 from .tasks.base import Task
@@ -156,10 +156,13 @@ class Distiller(nn.Module):
         teachers = {name: teacher(batch, peers) for name, teacher in self.teachers.items()}
         base = self.task.base_loss(student, batch)
         losses, adapted = [base[name] for name in self.task.base_rows], {}
+        sound = {name: only_finite(said, ("", *self.task.answers)) for name, said in teachers.items()}
+        heard = {name: said for name, (said, _) in sound.items()}
         elements = self.weighting.elements(Lesson(batch, student, teachers, {}))
         for name, path in self.paths.items():
-            for teacher, (loss, seen) in path(student, teachers, batch, self.spec.heads, elements, apart).items():
-                losses.append(loss)
+            for teacher, (loss, seen) in path(student, heard, batch, self.spec.heads, elements, apart).items():
+                lost = sound[teacher][1]
+                losses.append(torch.where(lost.any() if path.batchwise else lost, torch.nan, loss))
                 adapted[Row(name, teacher).name] = seen
         losses = [loss.float() for loss in losses]
         ledger = Ledger(self.rows, torch.stack(losses), tuple(losses))

@@ -5,7 +5,7 @@ teacher thinks of it (one row each, one column per sample), `Step` the outcome. 
 a part may know before the first step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,3 +234,32 @@ class Spec:
         if isinstance(tap, str):
             return known.get(tap)
         return tuple(known[name] for name in tap) if known else None
+
+
+def only_finite(said: Outputs, answers: Collection[str]) -> tuple[dict[str, Tensor], Tensor]:
+    """What a teacher said, with 0 for all of a sample where any of it is not finite, and which samples those are.
+
+    A weight of 0 keeps such a sample's loss out of the sum, but not its derivative, which is not a number, out of the
+    gradient. An answer may be minus infinity: a class that is ruled out.
+
+    Args:
+        said: Tap name -> ``[B, ...]``, all of one teacher.
+        answers: Taps at which it answers.
+
+    Returns:
+        The tensors, and bool ``[B]``.
+
+    Example:
+        >>> only_finite({"": torch.tensor([[1.0, -torch.inf], [2.0, torch.nan]])}, [""])
+        ({'': tensor([[1., -inf],
+                [0., 0.]])}, tensor([False,  True]))
+    """
+    flat = {tap: x.detach().flatten(1) if x.dim() > 1 else x.detach()[:, None] for tap, x in said.items()}
+    wide = {tap: torch.promote_types(x.dtype, torch.float32) for tap, x in flat.items()}
+    sound = [
+        (x < torch.inf).all(1) if tap in answers else x.sum(1, dtype=wide[tap]).isfinite() for tap, x in flat.items()
+    ]
+    lost = ~torch.stack(sound).all(dim=0)
+    if lost.device.type == "cpu" and not lost.any():  # elsewhere to ask would be to wait for the device
+        return dict(said), lost
+    return {tap: x.masked_fill(lost.view(-1, *[1] * (x.dim() - 1)), 0) for tap, x in said.items()}, lost
