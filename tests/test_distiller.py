@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tutelage import Distiller, Frozen, Path, losses
 from tutelage.connectors import Project
-from tutelage.errors import RecipeError, TapNotFound, UnknownName
+from tutelage.errors import ModelError, RecipeError, TapNotFound, UnknownName
 from tutelage.losses import CRD, PAD, dist, dkd, kl, mse, rkd_distance, srrl
 from tutelage.losses.batchwise import batchwise
 from tutelage.tasks import Classification, Segmentation
@@ -358,3 +358,36 @@ def test_a_loss_that_goes_by_labels_is_refused_where_there_are_none(loss):
     distiller({"own": Path(loss)})
     with pytest.raises(RecipeError, match=r"path 'own': its loss goes by the labels.*found none"):
         distiller({"own": Path(loss)}, labelled=False)
+
+
+def test_a_path_may_be_used_again_and_under_two_names():
+    path = Path(mse, student="body", teacher="body", connector=Project())
+    first = distiller({"deep": path}, example=batch())
+    second = distiller({"deep": path, "again": path}, student=Counted(6), example=batch())
+    for made, rows in ((first, 3), (second, 5)):
+        assert len(made(batch()).ledger.rows) == rows
+    own = [connector for paths in (first, second) for path in paths.paths.values() for connector in path.connectors]
+    assert len({id(connector) for connector in own}) == len(own) == 6
+
+
+def test_a_network_is_heard_as_it_is_when_frozen():
+    network = Counted(8)
+    made = distiller({"logits": Path(kl)}, teachers={"big": network})
+    assert isinstance(made.teachers["big"], Frozen)
+    assert [p.requires_grad for p in network.parameters()] == [False] * 4
+    assert len(list(made.parameters())) == 4
+
+
+def test_what_a_loader_gives_is_unpacked():
+    made, given = distiller({"logits": Path(kl)}), batch()
+    assert_close(made((given.inputs, given.target)).loss, made(given).loss)
+    assert_close(made({"pixel_values": given.inputs, "labels": given.target}).loss, made(given).loss)
+
+
+def test_a_model_that_answers_with_a_record_is_refused_and_the_way_out_told():
+    class Record(nn.Module):
+        def forward(self, x):
+            return {"logits": x.flatten(1)[:, :3]}
+
+    with pytest.raises(ModelError, match=r"Record: expected a tensor from the model, found dict.*models\.find"):
+        distiller({"logits": Path(kl)}, student=Record())(batch())

@@ -1,8 +1,10 @@
 """Distiller: a student with its teachers, paths, weighting and task. A batch goes in, a `Step` comes out."""
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step, only_finite
 from .path import Path, tap_names
 from .taps import Taps, whole
 from .tasks.base import Task
+from .teachers import Frozen
 from .teachers.base import Teacher
 from .weighting import Auto
 from .weighting.base import Weighting
@@ -28,8 +31,8 @@ class Distiller(nn.Module):
 
     Args:
         student: The model to train.
-        teachers: Teachers by name.
-        paths: Paths by name; none at all makes this plain training.
+        teachers: Teachers by name; a network is heard as `Frozen`.
+        paths: Paths by name, of which copies are made; none at all makes this plain training.
         task: How to run a model on a batch, and its own loss.
         weighting: What each row of the ledger is worth; `Auto()` if None.
         example: A batch for one probe forward, which tells connectors, losses and weightings the shapes they meet.
@@ -49,11 +52,11 @@ class Distiller(nn.Module):
         >>> import torch, tutelage as tu
         >>> distiller = tu.Distiller(
         ...     nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
-        ...     teachers={"big": tu.Frozen(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)))},
+        ...     teachers={"big": nn.Sequential(nn.Flatten(), nn.Linear(12, 3))},
         ...     paths={"logits": tu.Path(tu.losses.kl)},
         ...     task=tu.tasks.Classification(3),
         ... )
-        >>> step = distiller(distiller.task.unpack((torch.rand(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1]))))
+        >>> step = distiller((torch.rand(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1])))
         >>> [row.name for row in step.ledger.rows], step.ledger.losses.shape
         (['base', 'logits/big'], torch.Size([2, 5]))
     """
@@ -62,7 +65,7 @@ class Distiller(nn.Module):
         self,
         student: nn.Module,
         *,
-        teachers: Mapping[str, Teacher],
+        teachers: Mapping[str, Teacher | nn.Module],
         paths: Mapping[str, Path],
         task: Task,
         weighting: Weighting | None = None,
@@ -74,13 +77,15 @@ class Distiller(nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        heard = {name: x if isinstance(x, Teacher) else Frozen(x) for name, x in teachers.items()}
+        paths = {name: copy.deepcopy(path) for name, path in paths.items()}
         self.student = student
         if compile:
             # What was compiled for another model of the same class would be taken for this one, without our taps.
             torch.compiler.reset()
         # In the instance's dict: the student would be its own submodule twice.
         self.__dict__["trained"] = torch.compile(student, dynamic=False) if compile else student
-        self.teachers = _named("teacher", teachers)
+        self.teachers = _named("teacher", heard)
         self.paths = _named("path", paths)
         self.task = task
         self.held_out = held_out
@@ -100,7 +105,7 @@ class Distiller(nn.Module):
             student=student,
             reads={name: path.student_tap for name, path in paths.items()},
             hears={
-                name: {row.teacher: path.teacher_tap(row.teacher) for row in path.rows(name, teachers) if row.teacher}
+                name: {row.teacher: path.teacher_tap(row.teacher) for row in path.rows(name, heard) if row.teacher}
                 for name, path in paths.items()
             },
             responses=frozenset(name for name, path in paths.items() if path.student_tap in ("", *task.answers)),
@@ -116,12 +121,12 @@ class Distiller(nn.Module):
         taps = self.spec.taps[STUDENT]
         self._taps = Taps(student, taps, owner=STUDENT)
         self._look_taps = Taps(student, (*taps, *map(whole, taps)), owner=STUDENT)
-        for name, teacher in teachers.items():
+        for name, teacher in heard.items():
             teacher.bind(self.spec, name)
-        heads = {name: teacher.head for name, teacher in teachers.items() if teacher.head is not None}
+        heads = {name: teacher.head for name, teacher in heard.items() if teacher.head is not None}
         self.spec = dataclasses.replace(self.spec, heads=heads, shapes={} if example is None else self._probe(example))
         for name, path in paths.items():
-            path.bind(name, teachers, self.spec)
+            path.bind(name, heard, self.spec)
         learners = {name: path.learners() for name, path in paths.items()}
         self._learned = frozenset(Row(name, teacher).name for name in learners for teacher in learners[name])
         self.weighting.bind(self.rows, self.spec)
@@ -168,8 +173,13 @@ class Distiller(nn.Module):
         ledger = Ledger(self.rows, torch.stack(losses), tuple(losses))
         return ledger, Lesson(batch, student, teachers, adapted)
 
-    def forward(self, batch: Batch) -> Step:
-        """One step alone: attend, then learn."""
+    def forward(self, batch: Any) -> Step:
+        """One step alone: attend, then learn.
+
+        Args:
+            batch: A `Batch`, or what `Task.unpack` makes one of, such as ``(inputs, target)``.
+        """
+        batch = self.task.unpack(batch)
         return self.learn(batch, {STUDENT: self.attend(batch)})
 
     @torch.no_grad()

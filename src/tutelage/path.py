@@ -84,6 +84,7 @@ class Path(nn.Module):
             RecipeError: The loss goes by labels and there are none, or asks for a classifier that a teacher lacks.
         """
         self.name, self.hears = name, self._heard(name, tuple(teachers))
+        self.losses, self.connectors, self._functions = nn.ModuleList(), nn.ModuleList(), []
         loss, connector = self._given
         if not spec.labelled and marked(loss, "needs_labels"):
             raise RecipeError(

@@ -97,9 +97,8 @@ def test_fgd_meets_the_teacher_at_every_stride_in_its_unit_and_with_the_students
     batch = task.unpack((torch.rand(2, 3, 64, 64), BOXES))
     spec, table = wired("fgd", {"student": student, "big": teacher}, batch, task)
     assert [row["student_shape"][1] for row in table] == [row["teacher_shape"][1] for row in table] == [8, 4, 2, 1, 1]
-    path = build_path("fgd", spec, ())
-    Distiller(student, teachers={"big": Frozen(teacher)}, paths={"fgd": path}, task=task, example=batch)
-    loss = path.losses[0]
+    paths = {"fgd": build_path("fgd", spec, ())}
+    loss = Distiller(student, teachers={"big": teacher}, paths=paths, task=task, example=batch).paths["fgd"].losses[0]
     assert (loss.normalise, loss.temperature, loss.weights[0]) == (True, temperature, objects)
 
 

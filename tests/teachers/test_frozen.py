@@ -96,3 +96,18 @@ def test_a_visit_ends_even_where_the_forward_fails():
     with pytest.raises(RuntimeError, match="broken"):
         fails()
     assert [x.data_ptr() for x in net.parameters()] == home
+
+
+def test_a_teacher_stays_in_eval_mode_in_a_module_of_the_users():
+    torch.manual_seed(0)
+    big = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Dropout(0.5), nn.Linear(12, 3))
+    task = Classification(3)
+    outer = nn.ModuleDict(
+        {"big": big, "distiller": Distiller(nn.Linear(12, 3), teachers={"big": Frozen(big)}, paths={}, task=task)}
+    )
+    before = big[1].running_mean.clone()
+    batch = task.unpack((torch.rand(5, 12), torch.zeros(5, dtype=torch.int64)))
+    teacher = outer.train()["distiller"].teachers["big"]
+    said = [teacher(batch, {})[""] for _ in range(2)]
+    assert_close(said[0], said[1], rtol=0, atol=0)
+    assert_close(big[1].running_mean, before, rtol=0, atol=0)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data import Splits
-from tutelage.errors import DataError
+from tutelage.errors import DataError, ModelError
 from tutelage.ledger import BASE, Batch, Outputs
 from tutelage.survey import Site
+from tutelage.taps import inner
 from tutelage.verdict import Parts
 
 Kept = Mapping[str, Tensor]
@@ -75,11 +76,19 @@ class Task(abc.ABC):
     # -- models
 
     def call(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Run a model on a batch, with the model's own normalisation, size and class order."""
-        preprocess = getattr(model, "preprocess", None)
-        if preprocess is None:
-            return self.finish(model(batch.inputs), batch.inputs)
-        return self.finish(preprocess.arrange(model(preprocess(batch.inputs))), batch.inputs)
+        """Run a model on a batch, with the model's own normalisation, size and class order.
+
+        Raises:
+            ModelError: The model answers with something else than a tensor.
+        """
+        preprocess = getattr(inner(model), "preprocess", None)
+        output = model(batch.inputs if preprocess is None else preprocess(batch.inputs))
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"{type(inner(model)).__name__}: expected a tensor from the model, found {type(output).__name__}. Take "
+                "what tutelage.models.find(model) gives, which answers with the logits of a record, or wrap the model."
+            )
+        return self.finish(output if preprocess is None else preprocess.arrange(output), batch.inputs)
 
     def finish(self, output: Tensor, inputs: Tensor) -> Tensor:
         """From a model's output to the form the task wants, such as the grid of the inputs; part of exported graphs."""
@@ -230,21 +239,28 @@ def finite(name: str, values: Tensor) -> str | None:
     )
 
 
+_THEIRS = {"pixel_values": "inputs", "labels": "target"}
+
+
 def read(raw: Any) -> dict[str, Any]:
     """The fields of a `Batch` from what a loader gives; pictures stored as uint8 become floats in [0, 1].
 
-    Without an index, samples are numbered within the batch, which no loss or cache that remembers samples can use.
-    Whatever else a mapping holds goes into `Batch.extras`.
+    The fields may have the names they have in `transformers`: ``pixel_values`` and ``labels``. Without an index,
+    samples are numbered within the batch, which no loss or cache that remembers samples can use. Whatever else it holds
+    goes into `Batch.extras`.
 
     Raises:
-        DataError: It is neither a mapping nor a pair.
+        DataError: It is neither a pair nor a mapping with inputs and target.
     """
     if not isinstance(raw, Mapping):
         if not isinstance(raw, (tuple, list)) or len(raw) < 2:
             raise DataError(f"expected a batch (inputs, target), found {type(raw).__name__}.")
         raw = {"inputs": raw[0], "target": raw[1], **({"index": raw[2]} if len(raw) > 2 else {})}
+    raw = {_THEIRS.get(name, name): column for name, column in raw.items()}
+    if not {"inputs", "target"} <= set(raw):
+        raise DataError(f"expected a batch with 'inputs' and 'target', found {', '.join(map(repr, raw)) or 'none'}.")
     inputs, target = raw["inputs"], raw["target"]
-    if not inputs.is_floating_point():
+    if inputs.dtype == torch.uint8:
         inputs = inputs.float().div_(255)
     index = raw.get("index", torch.arange(len(target), device=target.device))
     view = raw.get("view", torch.zeros_like(index))

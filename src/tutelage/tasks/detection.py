@@ -108,7 +108,8 @@ class Detection(Task):
         """
         if hasattr(model, "_orig_mod"):
             raise RecipeError("train.compile: detectors cannot be trained compiled. Leave it out.")
-        network, preprocess = inner(model), getattr(model, "preprocess", None)
+        network = inner(model)
+        preprocess = getattr(network, "preprocess", None)
         inputs = batch.inputs if preprocess is None else preprocess(batch.inputs)
         if network.training:
             return detectors.losses(network, inputs, batch.target)

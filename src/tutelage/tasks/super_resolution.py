@@ -12,6 +12,7 @@ from tutelage.data.hr_folder import open_pairs, recognised
 from tutelage.errors import InputError, MissingExtra
 from tutelage.ledger import BASE, Batch, Outputs
 from tutelage.losses import l1
+from tutelage.taps import inner
 
 from .base import Kept, Task, finite, read
 from .quality import luma, psnr, quantised, ssim
@@ -91,7 +92,7 @@ class SuperResolution(Task):
         if isinstance(raw, Batch):
             return raw
         fields = read(raw)
-        if not fields["target"].is_floating_point():
+        if fields["target"].dtype == torch.uint8:
             fields["target"] = fields["target"].float().div_(255)
         return Batch(**fields)
 
@@ -100,7 +101,7 @@ class SuperResolution(Task):
     def call(self, model: nn.Module, batch: Batch) -> Tensor:
         """Run a model; whole pictures that are too large in tiles. A model that ``sees_truth`` is given that."""
         pictures = batch.target if getattr(model, "sees_truth", False) else batch.inputs
-        preprocess = getattr(model, "preprocess", None) or nn.Identity()
+        preprocess = getattr(inner(model), "preprocess", None) or nn.Identity()
 
         def run(part: Tensor) -> Tensor:
             return self.finish(model(preprocess(part)), part)
@@ -247,8 +248,8 @@ def tiled(run: Callable[[Tensor], Tensor], pictures: Tensor, scale: int, tile: i
             up, over = max(0, top - OVERLAP), max(0, left - OVERLAP)
             part = pictures[..., up : top + step + OVERLAP, over : left + step + OVERLAP]
             bottom, right = min(top + step, height), min(left + step, width)
-            inner = [slice((a - b) * scale, (c - b) * scale) for a, b, c in ((top, up, bottom), (left, over, right))]
-            line.append(run(part)[..., inner[0], inner[1]])
+            kept = [slice((a - b) * scale, (c - b) * scale) for a, b, c in ((top, up, bottom), (left, over, right))]
+            line.append(run(part)[..., kept[0], kept[1]])
         rows.append(torch.cat(line, dim=3))
     return torch.cat(rows, dim=2)
 

@@ -65,7 +65,9 @@ class Frozen(Teacher):
 
     @torch.no_grad()
     def forward(self, batch: Batch, peers: Mapping[str, Outputs]) -> Outputs:
-        """One forward of the network."""
+        """One forward of the network, in eval mode, whoever has put it into another."""
+        if any(module.training for module in self.network.modules()):
+            self.network.eval()
         with visiting(self.network, batch.inputs.device) if self.offload else contextlib.nullcontext():
             return self._answer(batch)
 
