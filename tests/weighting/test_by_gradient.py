@@ -11,7 +11,7 @@ from tutelage.errors import InputError, RecipeError, TapNotFound, UnknownName
 from tutelage.ledger import Batch, Ledger, Lesson, Row, Spec
 from tutelage.losses import kl, mse
 from tutelage.tasks import Classification
-from tutelage.weighting import AEKD, IMTL, ByGradient, Fixed, GradNorm, Product, Trust
+from tutelage.weighting import AEKD, IMTL, ByGradient, Fixed, GradNorm, Guard, Product, Trust
 from tutelage.weighting.gramian import gramian, row_gradients
 from tutelage.weighting.solvers import MGDA, GradVac, PCGrad, UPGrad
 
@@ -503,6 +503,33 @@ def test_aekd_gives_nothing_to_a_teacher_that_is_not_finite_and_equal_shares_to_
     twin = torch.randn(5, 4)
     losses = [kl(said, twin), kl(said, torch.full((5, 4), NAN)), kl(said, twin)]
     assert_close(agreed(losses, said, limit=1.0)[1], torch.tensor([1.0, 0.5, 0.0, 0.5]))
+
+
+@pytest.mark.parametrize("limit", [0.6, 1.0])
+def test_aekd_shares_among_those_that_reach_the_student(limit):
+    said, other = torch.randn(5, 4, requires_grad=True), torch.randn(3, 5, 4)
+    losses = [kl(said, teacher) for teacher in other]
+    _, expected = agreed([losses[0], losses[2]], said, limit)
+    _, weights = agreed([losses[0], kl(said.detach(), other[1]), losses[2]], said, limit)
+    assert_close(weights, torch.stack([*expected[:2], torch.tensor(0.0), expected[2]]))
+
+
+@pytest.mark.parametrize("limit", [0.6, 1.0])
+def test_aekd_gives_the_whole_path_to_the_teacher_that_a_guard_leaves(limit):
+    made = distiller(Product((), [AEKD(limit=limit), Guard()]), held_out=lambda number: batch())
+    guard = made.weighting.gates[1]
+    for shut, shares in ((2, [1.0, 0.0]), (1, [0.0, 1.0])):
+        guard.shut[:] = False
+        guard.shut[shut], guard._off = True, None
+        assert_close(made(batch()).weights[1:3].mean(dim=1), torch.tensor(shares))
+
+
+@pytest.mark.parametrize("lost", [0.0, NAN], ids=["no gradient", "not finite"])
+def test_aekd_keeps_its_shares_where_no_teacher_reaches_the_student(lost):
+    said = torch.randn(5, 4, requires_grad=True)
+    rule, shares = agreed([kl(said, torch.randn(5, 4)) for _ in range(2)], said)
+    ledger = Ledger(ROWS[:3], said.sum(dim=1) * torch.tensor([1.0, 0.0, lost])[:, None])
+    assert_close(rule(ledger, Lesson(None, {"": said}, {}, {}))[:, 0], shares)
 
 
 def test_aekd_averages_over_the_batch_wherever_positions_are():

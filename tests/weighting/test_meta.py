@@ -121,6 +121,38 @@ def test_a_look_ahead_leaves_no_trace_in_the_student_or_its_gradients():
         assert torch.equal(one, other)
 
 
+def test_both_looks_of_a_comparison_draw_alike_and_what_comes_after_draws_as_without_them():
+    gate = Meta(every=1, hard=8, drawn=8)
+    distiller, batch = distilled(gate)
+    distiller.student.insert(3, nn.Dropout(0.5))
+    steps(distiller, [batch])
+    distiller(batch).loss.backward()
+    states, books = [], []
+
+    def probe(batch, params):
+        states.append(torch.get_rng_state())
+        books.append(distiller.measure(batch, params).losses)
+        return distiller.measure(batch, params)  # as many draws again
+
+    gate.after_step(probe)
+    there, back = books
+    assert_close(there, back, rtol=0.05, atol=0.01)  # at places 0.02 apart
+    assert not torch.equal(there, back)
+    assert torch.equal(*states)
+    assert torch.equal(torch.get_rng_state(), states[0])
+
+
+def test_with_dropout_looks_at_one_batch_from_one_place_agree():
+    gate = Meta(every=1, hard=8, drawn=8, rate=0.0)
+    distiller, batch = distilled(gate)
+    distiller.student.insert(3, nn.Dropout(0.3))
+    slopes = []
+    gate.nets["logits"].learn = lambda seen, slope, **_: slopes.append(slope)
+    steps(distiller, [batch] * 24)
+    found = torch.stack(slopes)
+    assert found.std(dim=0).mean() < found.mean(dim=0).abs().mean()  # from other draws, it is four times as large
+
+
 def test_the_first_samples_are_kept_then_those_the_student_gets_wrong():
     gate = bound(Meta(hard=4), rows(), **KNOWN)
     said = {t: torch.randn(3, 3) for t in "ab"}

@@ -326,7 +326,7 @@ def test_uncertainty_can_leave_the_task_alone():
 )
 def test_learned_scales_stay_within_their_bound_and_come_back(rule, learned):
     rule = bound(rule)
-    descend(rule, ledger(*[0.0] * 4))
+    descend(rule, ledger(*[1e-9] * 4))
     assert_close(getattr(rule, learned), torch.full_like(getattr(rule, learned), -2.0))
     descend(rule, ledger(1.0, 1.0, 1.0, 2.0))
     assert (getattr(rule, learned) > -1e-2).all()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
 
-from .base import Weighting, bounded, silence
+from .base import Weighting, bounded, by_path, gradient_only, group_sizes, silence
 
 
 class Adaptive(Weighting):
@@ -20,6 +20,10 @@ class Adaptive(Weighting):
     At rest ``exp(s_k) = L_k``: every path pulls as ``log L_k`` would, whatever its units. This equalises
     sizes and nothing else: a harmful path that is easily minimised grows heavier, so put a gate beside it.
     Losses should be positive; a loss with a floor above zero is taken to be harder than it is.
+
+    Gates come after and are not seen: a path behind a gate of 0.1 pulls a tenth as hard. Where one shares a path among
+    K teachers, it pulls 1 / K times as hard, unless each has a scale of its own (`per`). Rows that say nothing in a
+    batch (not finite, or all of it masked) leave the scales as they are.
 
     Args:
         per: ``"path"``: the teachers of a path share a scale; ``"row"``: one for each path and teacher.
@@ -62,28 +66,31 @@ class Adaptive(Weighting):
         self.init = init
         self.bound = bound
         self.log_scale = nn.Parameter(torch.zeros(0))
-        self._slots: list[int] = []
-        self._taught: list[int] = []
+        self._groups: list[list[int]] = []
+        self._sizes = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Make one log-scale for each path, or row."""
         super().bind(rows, spec)
-        self._taught = [k for k, row in enumerate(rows) if row.teacher is not None]
-        names = [rows[k].path if self.per == "path" else rows[k].name for k in self._taught]
-        order = list(dict.fromkeys(names))
-        self._slots = [order.index(name) for name in names]
-        self.log_scale = nn.Parameter(torch.full((len(order),), self.init, device=self.log_scale.device))
+        paths = list(by_path(rows).values())
+        self._groups = paths if self.per == "path" else [[k] for k, row in enumerate(rows) if row.teacher is not None]
+        self.log_scale = nn.Parameter(torch.full((len(self._groups),), self.init, device=self.log_scale.device))
+        self._sizes = torch.zeros_like(self.log_scale.detach()), torch.zeros_like(self.log_scale, dtype=torch.bool)
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        """The weights of this step, ``[K, B]``, with gradient into the log-scales."""
-        scale = self.distill_weight * (-bounded(self.log_scale, self.bound)).exp().to(ledger.losses.dtype)
+        """The weights of this step, ``[K, B]``, without gradient: the log-scales learn from the penalty alone."""
+        self._sizes = group_sizes(ledger, self._groups)
         weights = ledger.losses.new_ones(len(ledger.rows))
-        weights[self._taught] = scale[self._slots]
+        scale = self.distill_weight * (-bounded(self.log_scale.detach(), self.bound)).exp()
+        for each, group in zip(scale.to(weights), self._groups, strict=True):
+            weights[group] = each
         return silence(weights[:, None], ledger)
 
     def penalty(self) -> Tensor | float:
-        """``distill_weight`` times the sum of the log-scales."""
-        return self.distill_weight * bounded(self.log_scale, self.bound).sum()
+        """``distill_weight`` times the sum of the log-scales of what was heard, with the gradient of the whole."""
+        sizes, heard = self._sizes
+        log_scale = bounded(self.log_scale, self.bound)
+        return self.distill_weight * (gradient_only((-log_scale).exp(), sizes) + (heard * log_scale).sum())
 
     @torch.no_grad()
     def after_step(self, probe: Probe | None = None) -> None:

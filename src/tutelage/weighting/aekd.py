@@ -24,8 +24,9 @@ class AEKD(Weighting):
     Teachers whose gradient is short get the most: those that the student agrees with already. One that says next to
     nothing is favoured as well, and the task is not asked at all.
 
-    A teacher whose gradient is not finite gets nothing. In evaluation and without gradients, the newest shares are
-    given. With several processes, gradients are averaged over all of them first.
+    A teacher whose gradient is not finite gets nothing, nor does one without gradient, as where `Guard` has shut its
+    row. In evaluation, without gradients, and where no teacher has one, the newest shares are given. With several
+    processes, gradients are averaged over all of them first.
 
     Args:
         limit: Largest share, above 0; 1 sets no limit, and a limit below one over the number of teachers makes their
@@ -93,7 +94,7 @@ class AEKD(Weighting):
             part.reshape(len(members), len(place), -1).mean(dim=1) for part, place in zip(parts, places, strict=True)
         ]
         products = gramian(shared_mean(torch.cat(means, dim=1))).cpu()
-        heard = products.diagonal().isfinite()
+        heard = products.diagonal() > 0  # not where it is not finite
         if heard.any():
             shares = torch.zeros(len(members), dtype=torch.float64)
             shares[heard] = capped(products[heard][:, heard], limit=self.limit, normalise=self.normalise)

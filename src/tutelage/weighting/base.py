@@ -16,7 +16,8 @@ class Weighting(nn.Module):
 
     A *scale* brings the rows to a common size: it may read the raw losses, without gradient into
     them. A *gate* comes after and says, by factors in [0, 1], whom to trust or when: no scale ever
-    sees what a gate did. `Product` multiplies them.
+    sees what a gate did. `Product` multiplies them. So a scale that is learned gives constants, and learns by its
+    `penalty`; through its weights it would learn from what gates leave of them, and undo that.
 
     Rows of the task itself have weight 1 unless the rule says otherwise. Parameters belong to an
     optimizer group of their own, without weight decay.
@@ -93,7 +94,7 @@ class Weighting(nn.Module):
         return ()
 
     def penalty(self) -> Tensor | float:
-        """What the rule adds to the loss to keep its own parameters in place."""
+        """What the rule adds to the loss for its own parameters to learn from; asked for once after each `forward`."""
         return 0.0
 
     def asks(self) -> int | None:
@@ -216,6 +217,42 @@ def row_means(ledger: Ledger, *, shared: bool) -> tuple[Tensor, Tensor]:
         dist.all_reduce(seen)
     mean = seen[0] / seen[1].clamp(min=1e-12)
     return mean, (seen[1] > 0) & (mean != 0)
+
+
+def group_sizes(ledger: Ledger, groups: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """How large the rows of each group are together, without gradient: what learned scales go by.
+
+    Args:
+        ledger: The raw losses.
+        groups: Positions of the rows of each group.
+
+    Returns:
+        Sums of the batch means of those that said anything (`row_means`), float ``[G]``, and whether any did, bool
+        ``[G]``.
+
+    Example:
+        >>> ledger = Ledger((Row("base"), Row("p", "a"), Row("p", "b")), torch.tensor([[1.0], [2.0], [torch.nan]]))
+        >>> group_sizes(ledger, [[0], [1, 2], [2]])
+        (tensor([1., 2., 0.]), tensor([ True,  True, False]))
+    """
+    mean, heard = row_means(ledger, shared=False)
+    members = torch.zeros(len(groups), len(mean), dtype=torch.bool)
+    for group, own in zip(groups, members, strict=True):
+        own[list(group)] = True
+    members = members.to(mean.device)
+    return (members * mean).sum(dim=1), (members & heard).any(dim=1)
+
+
+def gradient_only(scale: Tensor, sizes: Tensor) -> Tensor:
+    """A sum of 0 with the gradient of ``(scale * sizes).sum()``: the loss has that sum already, behind gates.
+
+    Example:
+        >>> scale = torch.tensor([0.5, 2.0], requires_grad=True)
+        >>> zero = gradient_only(scale, torch.tensor([3.0, 4.0]))
+        >>> zero.detach(), torch.autograd.grad(zero, scale)
+        (tensor(0.), (tensor([3., 4.]),))
+    """
+    return ((scale - scale.detach()) * sizes).sum()
 
 
 def whole(weights: Tensor, rows: Sequence[Row], batchwise: Collection[str]) -> Tensor:

@@ -29,8 +29,8 @@ class Calibrate(Weighting):
 
     A loss without a floor can run away, the faster the farther it has gone where it has layers of its own. So the
     weight of a row whose mean is more than ten times as large as it was, or as far below 0 as it was above, falls with
-    the square of that, and what has run far is not heard. Here each of several processes goes by its own batch. A row
-    that was never positive has no size: it counts as being as large as the task's loss, and weighs 1 at most.
+    the square of that, and what has run far is not heard; here, too, several processes share their means. A row that
+    was never positive has no size: it counts as being as large as the task's loss, and weighs 1 at most.
 
     Args:
         target: Size of a row relative to the task's loss, 0 or more: one number, or path or row name ->

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
 
-from .base import bounded, silence
+from .base import bounded, gradient_only, group_sizes
 from .by_gradient import PARAMETERS, ByGradient
 from .solvers import IMTLG
 
@@ -18,7 +18,8 @@ class IMTL(ByGradient):
 
     With ``s_k`` the log-scale, each row adds ``exp(s_k) * L_k - s_k`` to what the log-scales minimise: at rest
     ``exp(s_k) = 1 / L_k``. Weights are those of `IMTLG` on the scaled rows times ``exp(s_k)``. They may be negative,
-    and grow large where gradients are nearly opposite. Losses should be positive.
+    and grow large where gradients are nearly opposite. Losses should be positive. As in `Adaptive`, gates are not seen,
+    and rows that say nothing in a batch leave their log-scales as they are.
 
     Args:
         init: Log-scale at the start.
@@ -57,20 +58,18 @@ class IMTL(ByGradient):
         self.init = init
         self.bound = bound
         self.log_scale = nn.Parameter(torch.zeros(0))
+        self._sizes = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Make one log-scale for each row, or path."""
         super().bind(rows, spec)
         self.log_scale = nn.Parameter(torch.full((len(self._groups),), self.init, device=self.log_scale.device))
+        self._sizes = torch.zeros_like(self.log_scale.detach()), torch.zeros_like(self.log_scale, dtype=torch.bool)
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        """The weights of this step, ``[K, B]``, with the gradient of ``exp(s_k) * L_k`` into the log-scales."""
-        weights = super().forward(ledger, lesson)
-        scale = bounded(self.log_scale, self.bound).exp()
-        each = torch.cat([scale[j].expand(len(group)) for j, group in enumerate(self._groups)])
-        order = torch.tensor([k for group in self._groups for k in group], device=each.device)
-        own = each[order.argsort()][:, None].to(weights.dtype)
-        return weights + silence(own - own.detach(), ledger)  # adds 0, and the gradient
+        """The weights of this step, ``[K, B]``, without gradient: the log-scales learn from the penalty alone."""
+        self._sizes = group_sizes(ledger, self._groups)
+        return super().forward(ledger, lesson)
 
     def decide(self, products: Tensor, losses: Tensor, at: Tensor) -> Tensor:
         """IMTL-G of the scaled rows, as weights of the rows themselves."""
@@ -78,8 +77,10 @@ class IMTL(ByGradient):
         return super().decide(products * scale[:, None] * scale, losses * scale, at) * scale
 
     def penalty(self) -> Tensor | float:
-        """Minus the sum of the log-scales."""
-        return -bounded(self.log_scale, self.bound).sum()
+        """Minus the sum of the log-scales of rows that were heard, with the gradient of the whole."""
+        sizes, heard = self._sizes
+        log_scale = bounded(self.log_scale, self.bound)
+        return gradient_only(log_scale.exp(), sizes) - (heard * log_scale).sum()
 
     @torch.no_grad()
     def after_step(self, probe: Probe | None = None) -> None:

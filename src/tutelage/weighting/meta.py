@@ -35,7 +35,8 @@ class Meta(Weighting):
     is trained as ever. Hard samples are kept from the batches: the first ones, then those the student gets wrong.
 
     This protects the training loss of hard samples; nothing is held out. Every `every` steps cost one backward of the
-    rows, a forward and backward on hard samples, and two forwards of the student and its teachers.
+    rows, a forward and backward on hard samples, and two forwards of the student and its teachers. These two are
+    compared, and draw alike where they draw at random (dropout).
 
     One teacher alone has weight 1. Where the loss of a path is one number for the whole batch, each teacher gets the
     mean of its shares. Meant for one process, and for tasks with one class a sample.
@@ -159,7 +160,7 @@ class Meta(Weighting):
         if not (0 < length < math.inf):
             return
         reach = REACH / length
-        there, back = (probe(batch, self._named(start + far * wanted)).losses for far in (reach, -reach))
+        there, back = (self._losses(probe, batch, start + far * wanted) for far in (reach, -reach))
         # How much the cross-entropy of hard samples falls for each entry of the ledger, if it weighs one more.
         gain = self.inner * ((there - back) / (2 * reach) / len(batch)).nan_to_num(0.0, 0.0, 0.0)
         for path, members in by_path(self.rows).items():
@@ -236,6 +237,12 @@ class Meta(Weighting):
             if doubt is None:
                 raise RecipeError("Meta: expected one class a sample; found answers that do not line up with labels.")
             return row_gradients([doubt.nanmean()], list(self._trained(twin).values()))[0].to(at.dtype)
+
+    def _losses(self, probe: Probe, batch: Batch, at: Tensor) -> Tensor:
+        """The ledger of a student with these parameters, which draws as the next one will: dropout and the like."""
+        devices = [] if at.device.type == "cpu" else [at.device]
+        with torch.random.fork_rng(devices, device_type=at.device.type):
+            return probe(batch, self._named(at)).losses
 
     def _keep(self, lesson: Lesson) -> None:
         """Keep the first labelled samples, then those the student gets wrong, in place of any."""

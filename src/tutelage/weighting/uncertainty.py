@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from tutelage.errors import InputError
 from tutelage.ledger import Ledger, Lesson, Probe, Row, Spec
 
-from .base import Weighting, bounded, silence
+from .base import Weighting, bounded, gradient_only, group_sizes, silence
 
 
 class Uncertainty(Weighting):
@@ -14,7 +14,8 @@ class Uncertainty(Weighting):
 
     With ``s_k`` the logarithm of a variance, the loss is the sum of ``L_k / (2 exp(s_k)) + s_k / 2``; at rest
     ``exp(s_k) = L_k``.
-    As in `Adaptive`, sizes are equalised and no path is judged by whether it helps.
+    As in `Adaptive`, sizes are equalised and no path is judged by whether it helps, gates are not seen, and rows that
+    say nothing in a batch leave their variances as they are.
 
     Args:
         base: Weigh the task's own rows, too, as the paper does; their weight is then not 1.
@@ -44,6 +45,7 @@ class Uncertainty(Weighting):
         self.bound = bound
         self.log_variance = nn.Parameter(torch.zeros(0))
         self._weighed: list[int] = []
+        self._sizes = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
 
     def bind(self, rows: tuple[Row, ...], spec: Spec) -> None:
         """Make one log-variance for each row that is weighed."""
@@ -51,16 +53,20 @@ class Uncertainty(Weighting):
         self._weighed = [k for k, row in enumerate(rows) if self.base or row.teacher is not None]
         sized = torch.full((len(self._weighed),), self.init, device=self.log_variance.device)
         self.log_variance = nn.Parameter(sized)
+        self._sizes = torch.zeros_like(sized), torch.zeros_like(sized, dtype=torch.bool)
 
     def forward(self, ledger: Ledger, lesson: Lesson) -> Tensor:
-        """The weights of this step, ``[K, B]``, with gradient into the log-variances."""
+        """The weights of this step, ``[K, B]``, without gradient: the log-variances learn from the penalty alone."""
+        self._sizes = group_sizes(ledger, [[k] for k in self._weighed])
         weights = ledger.losses.new_ones(len(ledger.rows))
-        weights[self._weighed] = (0.5 * (-bounded(self.log_variance, self.bound)).exp()).to(weights.dtype)
+        weights[self._weighed] = (0.5 * (-bounded(self.log_variance.detach(), self.bound)).exp()).to(weights.dtype)
         return silence(weights[:, None], ledger)
 
     def penalty(self) -> Tensor | float:
-        """Half the sum of the log-variances."""
-        return bounded(self.log_variance, self.bound).sum() / 2
+        """Half the sum of the log-variances of rows that were heard, with the gradient of the whole."""
+        sizes, heard = self._sizes
+        log_variance = bounded(self.log_variance, self.bound)
+        return (gradient_only((-log_variance).exp(), sizes) + (heard * log_variance).sum()) / 2
 
     @torch.no_grad()
     def after_step(self, probe: Probe | None = None) -> None:
