@@ -68,6 +68,12 @@ def test_an_interval_that_spans_zero_is_not_resolved():
     assert told["verdict"] == "not resolved"
 
 
+def test_methods_that_lack_a_seed_stand_after_those_that_have_it():
+    some = {pair: told for pair, told in FOUND.items() if pair not in (("auto", 2), ("kd", 1), ("kd", 2))}
+    rows = leaderboard(some, ["auto", "kd", "plain"], against=["plain"], groups=GROUPS)
+    assert [(row["method"], row["seeds"]) for row in rows] == [("plain", [0, 1, 2]), ("auto", [0, 1]), ("kd", [0])]
+
+
 def test_methods_without_a_finished_run_are_left_out():
     rows = leaderboard({("plain", 0): FOUND["plain", 0]}, ["plain", "auto"], against=["plain", "auto"])
     assert [(row["method"], row["spread"], row["against"]) for row in rows] == [("plain", None, {})]

@@ -75,6 +75,14 @@ def test_controls_hear_nobody():
     assert schema.parse(smooth).task.as_dict() == {"use": "auto", "label_smoothing": 0.1}
 
 
+def test_who_hears_nobody_takes_no_scheme_but_its_own():
+    own = {"smooth": {"teachers": {}}, "seeing": {"teachers": {}, "scheme.epochs": 3}}
+    raw = TWO | {"scheme": {"use": "privileged", "tap": "head"}, "methods": own}
+    schemes = {name: read_method(name, raw).recipe(raw).get("scheme") for name in ("plain", "smooth", "seeing", "auto")}
+    told = {"use": "privileged", "tap": "head"}
+    assert schemes == {"plain": None, "smooth": None, "seeing": told | {"epochs": 3}, "auto": told}
+
+
 def test_a_recipe_names_methods_of_its_own():
     own = {"hot": {"paths": {"logits": {"loss": {"use": "kl", "temperature": 8}}}, "weighting.use": "fixed"}}
     recipe = schema.parse(read_method("hot", TWO | {"methods": own}).recipe(TWO | {"methods": own}))

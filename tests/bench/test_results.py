@@ -1,6 +1,7 @@
 """The file of results only grows, survives a torn line, and tells runs apart by what they compute."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.bench import Results, key
-from tutelage.bench.results import pack, unpack
+from tutelage.bench.results import is_scored, pack, unpack
 from tutelage.recipe import schema
 
 RAW = {
@@ -35,6 +36,13 @@ def test_runs_of_other_recipes_or_data_are_not_found(tmp_path):
         results.append({"method": "auto", "seed": 0, "key": told, "data": data, "test": f"{told} {data}"})
     assert results.found([("auto", 0, "k1")], "d1")[("auto", 0)]["test"] == "k1 d1"
     assert results.found([("auto", 1, "k1")], "d1") == {}
+
+
+def test_scores_that_are_no_numbers_are_known(tmp_path):
+    results = Results(tmp_path)
+    for seed, score in enumerate((0.0, 0.5, math.nan, math.inf)):
+        results.append({"method": "auto", "seed": seed, "scores": pack(torch.tensor([1.0, score]))})
+    assert [is_scored(line) for line in results.lines()] == [True, True, False, False]
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 0.5]), min_size=1, max_size=40))

@@ -65,6 +65,8 @@ def refused(tutelage, teacher, tmp_path):
         (["--allow-import", "json"], {"student": "json:loads"}, "failed with TypeError"),
         ([], {"data": "no/such/folder"}, "no/such/folder"),
         (["--resume"], {}, "expected a run in"),
+        (["--set", "train.seed=1700000000000"], {}, r"train.seed: expected -2.2e\+09 to 2.2e\+09"),
+        (["--set", "train.seed=2200000000", "--seeds", "2"], {}, "train.seed: .*found 2200000001"),
     ],
 )
 def test_a_wrong_name_is_refused_with_the_closest_ones(refused, arguments, options, message):
@@ -208,6 +210,19 @@ def test_a_folder_with_another_run_is_refused(tutelage, teacher):
     assert code == 2
     assert "holds a finished run" in message
     assert "--resume" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [(["--no-baseline"], "baseline"), (["--seeds", "3"], "seeds"), (["--set", "train.epochs=2"], "--set")],
+)
+def test_a_resumed_run_takes_no_argument_that_its_recipe_holds(tutelage, teacher, tmp_path, given, named):
+    run = shutil.copytree(teacher, tmp_path / "run")
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe + f"teachers: {{big: {{model: {teacher}}}}}\n")
+    code, _, message = tutelage("distill", "--out", run, "--resume", *given)
+    assert code == 2
+    assert f"it takes no {named}." in message
 
 
 def test_a_folder_with_other_files_is_refused(refused, tmp_path):

@@ -1,5 +1,8 @@
 """The leaderboard through the real command line: equal starts, refusals, resumption, numbers recomputed by hand."""
 
+import dataclasses
+import errno
+import functools
 import json
 import os
 import pathlib
@@ -9,19 +12,26 @@ import statistics
 import subprocess
 import sys
 import time
+import types
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 from tutelage import verdict
-from tutelage.bench.results import unpack
+from tutelage.bench.results import pack, unpack
+from tutelage.cli.bench import bench
 from tutelage.engine import hardware
+from tutelage.errors import RecipeError, RunError
 
 SMALL = ["--set", "data.limit=192", "--set", "data.batch_size=32", "--set", "train.log_every=2"]
 SMALL += ["--set", "train.epochs=1", "--set", "train.checkpoint_every=0.0"]
 PATHS = ["--set", "paths=[logits, pooled]"]
-KEYS = {"schema", "task", "metric", "higher_is_better", "finished", "runs_done", "runs", "seeds", "against"}
+KEYS = {"schema", "task", "metric", "higher_is_better", "finished", "runs_done", "runs", "failed", "seeds", "against"}
 KEYS |= {"leaderboard", "leave_one_out", "whole", "refused", "notes", "teachers", "data", "folders", "command"}
 KEYS |= {"versions", "hardware"}
 
@@ -188,7 +198,187 @@ def test_a_run_that_diverges_does_not_stop_the_others(teacher, tutelage, tmp_pat
     board = json.loads((out / "bench.json").read_text())
     assert (board["finished"], board["runs_done"], board["runs"]) == (False, 2, 3)
     assert {row["method"] for row in board["leaderboard"]} == {"plain", "kd"}
-    assert (out / "bench.html").is_file()
+    assert [(run["method"], run["seed"], run["reason"][:5]) for run in board["failed"]] == [("loud", 0, "step ")]
+    assert board["failed"][0]["reason"] in message
+    page = (out / "bench.html").read_text()
+    assert "Runs that failed" in page
+    assert "2 of 3 runs are finished, 1 failed (below): the same command tries it again, from the start." in page
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """Lets the next runs of a method end in an error, once their student is trained."""
+    from tutelage.engine import run
+
+    errors: dict[str, Exception] = {}
+    whole = run.trial
+
+    def trial(plan, *given, **more):
+        done = whole(plan, *given, **more)
+        if error := errors.get(plan.folder.name.partition("-")[0]):
+            raise error
+        return done
+
+    monkeypatch.setattr(run, "trial", trial)
+    return errors
+
+
+def test_a_run_that_failed_is_told_until_it_succeeds_or_is_not_asked_for(teacher, tutelage, fails, tmp_path):
+    out = tmp_path / "bench"
+    asked = job(teacher, out, "--methods", "plain,kd", "--seeds", "1")
+
+    def told(*more: str) -> tuple[int, list, str]:
+        code, _, message = tutelage(*asked, *more)
+        return code, json.loads((out / "bench.json").read_text())["failed"], message
+
+    fails["kd"] = RunError("step 3: kl/big not finite.")
+    code, failed, message = told()
+    assert (code, failed) == (2, [{"method": "kd", "seed": 0, "reason": "step 3: kl/big not finite."}])
+    assert "tries it again, from the start" in message
+    (first,) = out.glob("runs/kd-*")
+    assert first.name.endswith("-failed")
+    code, printed, message = tutelage(*asked, "--dry-run", "--json")
+    assert (code, json.loads(printed)["failed"]) == (0, failed)
+    assert "1 run failed before and is tried again:\n  kd, seed 0: step 3: kl/big not finite." in message
+    assert told("--methods", "plain")[:2] == (0, [])
+    fails["kd"] = RunError("step 4: kl/again not finite.")
+    assert told()[:2] == (2, [failed[0] | {"reason": "step 4: kl/again not finite."}])
+    assert [line["method"] for line in lines(out)] == ["plain"]
+    fails.clear()
+    assert told()[:2] == (0, [])
+    metrics = {folder.name: (folder / "metrics.jsonl").read_text().count('"kind": "train"') for folder in
+               out.glob("runs/kd-*")}  # fmt: skip
+    assert len(metrics) == 2  # the one that failed last is kept beside the one that did not
+    assert len(set(metrics.values())) == 1  # which began from the start
+
+
+def test_a_full_disk_is_no_failure_of_the_run(teacher, tutelage, fails, tmp_path):
+    out = tmp_path / "bench"
+    full = RunError("expected to write checkpoints here")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    fails["plain"] = full
+    code, _, message = tutelage(*job(teacher, out, "--methods", "plain,kd", "--seeds", "1"))
+    assert code == 2
+    assert f"Make room, then go on: tutelage bench --out {out} --resume" in message
+    assert not any(out.glob("runs/*-failed"))
+    fails.clear()
+    code, printed, _ = tutelage("bench", "--out", out, "--resume", "--json")
+    assert (code, json.loads(printed)["failed"]) == (0, [])
+
+
+def test_scores_that_are_no_numbers_are_a_failure_and_stop_nothing(teacher, tutelage, monkeypatch, tmp_path):
+    from tutelage.engine import run
+
+    out, whole, asked = tmp_path / "bench", run.trial, []
+
+    def trial(*given, **more):
+        done = whole(*given, **more)
+        scores = done.said.scores(given[0].task)
+        asked.append(scores)
+        scores[2:4] = torch.nan if len(asked) == 1 else scores[2:4]
+        return dataclasses.replace(done, said=types.SimpleNamespace(scores=lambda task: scores))
+
+    monkeypatch.setattr(run, "trial", trial)
+    given = job(teacher, out, "--methods", "plain,kd", "--seeds", "1")
+    code, _, message = tutelage(*given)
+    assert code == 2
+    assert "plain, seed 0: expected a finite score for every test sample, found NaN or infinity for 2 of" in message
+    assert [line["method"] for line in lines(out)] == ["kd"]
+    assert tutelage(*given)[0] == 0
+
+
+def test_lines_of_before_whose_scores_are_no_numbers_are_left_out(whole, teacher, tutelage, tmp_path):
+    whole = shutil.copytree(whole, tmp_path / "bench")
+    older = lines(whole)
+    (lost,) = [line for line in older if (line["method"], line["seed"]) == ("auto", 1)]
+    scores = unpack(lost["scores"])
+    scores[3] = torch.nan
+    lost["scores"] = pack(scores)
+    (whole / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in older))
+    asked = [*job(teacher, whole, "--methods", "auto,plain"), "--dry-run", "--json"]
+    code, printed, message = tutelage(*asked)
+    assert (code, json.loads(printed)["runs_done"]) == (0, 3), message
+    assert "auto, seed 1: left out, its scores hold NaN or infinity" in message
+
+
+class Tiny(nn.Module):
+    """A network of which neither weights nor layers tell all: its slope is a plain number."""
+
+    def __init__(self, slope: float = 0.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.head, self.slope = nn.Linear(64, 16), nn.Linear(16, 10), slope
+
+    def extra_repr(self) -> str:
+        return f"made by {object()}"  # at another address each time
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.leaky_relu(self.hidden(x.flatten(1)), self.slope))
+
+
+LIVE = {"data": {"use": "digits", "limit": 96, "batch_size": 32}, "train": {"epochs": 1, "cache": "live"}}
+
+
+def place(out: pathlib.Path, method: str, **models: Any) -> str:
+    """The run folder of a method, which another key would change."""
+    given = {"methods": [method], "seeds": 1, "against": method, "dry_run": True, "force": True}
+    return bench({**LIVE, "paths": ["kl"]}, out=out, **given, **models)["folders"][method][0]
+
+
+def test_a_module_that_computes_something_else_is_another_model(tmp_path):
+    out = tmp_path / "bench"
+    assert place(out, "plain", student=Tiny()) == place(out, "plain", student=Tiny())
+    assert place(out, "plain", student=Tiny()) != place(out, "plain", student=Tiny(0.5))
+    kd = {slope: place(out, "kd", student="cifar/resnet8", teachers={"big": Tiny(slope)}) for slope in (0.0, 0.5)}
+    assert kd[0.0] != kd[0.5]
+    assert kd[0.0] == place(out, "kd", student="cifar/resnet8", teachers={"big": Tiny()})
+
+
+def test_so_it_is_with_a_factory_of_the_users(tmp_path, monkeypatch):
+    lab = types.ModuleType("a_lab_of_the_users")
+    lab.tiny = Tiny
+    monkeypatch.setitem(sys.modules, lab.__name__, lab)
+    given = {"student": "a_lab_of_the_users:tiny", "allow_import": [lab.__name__]}
+    first = place(tmp_path, "plain", **given)
+    assert place(tmp_path, "plain", **given) == first
+    lab.tiny = functools.partial(Tiny, 0.5)
+    assert place(tmp_path, "plain", **given) != first
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> pathlib.Path:
+    """A few pictures to enlarge."""
+    folder, draws = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for number in range(12):
+        colours = draws.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(colours).resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+ENLARGED = {"data": {"batch_size": 4, "patch": 16, "patches": 1}, "train": {"epochs": 1}}
+
+
+@pytest.mark.parametrize("none", [{}, {"teachers": {}}], ids=["unsaid", "none"])
+def test_a_scheme_that_brings_its_teacher_needs_none(pictures, tmp_path, none):
+    methods = {"seeing": {"scheme": {"use": "privileged"}, **none}}
+    given = {"student": "sr/fsrcnn", "data": str(pictures), "out": tmp_path / "bench", "seeds": 1}
+    told = bench({**ENLARGED, "methods": methods}, methods=["plain", "seeing"], **given)
+    assert {row["method"] for row in told["leaderboard"]} == {"plain", "seeing"}
+    stages = {}
+    for method, (run,) in told["folders"].items():
+        logged = (tmp_path / "bench" / run / "metrics.jsonl").read_text().splitlines()
+        stages[method] = {json.loads(line)["stage"] for line in logged}
+    assert stages == {"plain": {"student"}, "seeing": {"teacher-privileged", "student"}}
+
+
+def test_a_scheme_without_anybody_who_teaches_is_refused_by_name(pictures, tmp_path):
+    methods = {"lonely": {"scheme": "subclasses", "teachers": {}}, "unsaid": {"scheme": "subclasses"}}
+    given = {"student": "sr/fsrcnn", "data": str(pictures), "out": tmp_path / "bench", "seeds": 1}
+    with pytest.raises(RecipeError) as refused:
+        bench({**ENLARGED, "methods": methods}, methods=["plain", *methods], **given)
+    told = str(refused.value)
+    assert "lonely: the scheme 'subclasses' brings no teacher, and none is heard (teachers: {}). Leave out" in told
+    assert "unsaid: it needs a teacher, and none was given." in told
 
 
 def test_all_methods_are_built_before_any_is_trained(teacher, tutelage, tmp_path):

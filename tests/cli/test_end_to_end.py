@@ -415,6 +415,23 @@ def test_several_seeds_enter_the_interval(teacher, tutelage, tmp_path):
     assert json.loads(printed)["seeds"] == 2
     seeds = json.loads((tmp_path / "two" / "evaluation.json").read_text())["seeds"]
     assert [line["seed"] for line in seeds] == [0, 1]
+    result = json.loads(printed)
+    for name in ("student", "baseline"):
+        card = (tmp_path / "two" / name / "README.md").read_text()
+        mean = f"test accuracy: {result[name]['test']:.4f}; validation accuracy: {result[name]['validation']:.4f}"
+        assert f"- test accuracy: {seeds[0][name]:.4f} (this model, of seed 0)\n- mean over 2 seeds: {mean}\n" in card
+    assert (
+        f"scores are means over 2 seeds; student/ holds the model of seed 0: test {seeds[0]['student']:.4f}" in message
+    )
+    own = json.loads(tutelage("evaluate", tmp_path / "two", "--data", "digits", "--json")[1])
+    assert f"{own['accuracy']:.4f}" == f"{seeds[0]['student']:.4f}"
+
+
+def test_the_card_of_a_single_seed_gives_its_scores_alone(whole):
+    student = json.loads((whole / "result.json").read_text())["student"]
+    card = (whole / "student" / "README.md").read_text()
+    assert f"- test accuracy: {student['test']:.4f}; validation accuracy: {student['validation']:.4f}\n" in card
+    assert "mean over" not in card
 
 
 def test_from_python_a_live_module_and_a_data_set_of_ones_own(teacher, tmp_path):

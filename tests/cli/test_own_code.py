@@ -19,6 +19,22 @@ MODULES = {
         "    return open('no/photos.csv')\n"
         "lost = Lost\n"
     ),
+    "nets": (
+        "from torch import nn\n"
+        "def more():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 17))\n"
+        "def fewer():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
+        "def small():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(16, 10))\n"
+        "class Record(nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(64, 10)\n"
+        "    def forward(self, pictures):\n"
+        "        return {'logits': super().forward(pictures.flatten(1))}\n"
+        "def still():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False)\n"
+    ),
 }
 
 
@@ -59,3 +75,40 @@ def test_it_is_the_users_and_said_in_one_line(own, tutelage, arguments, message,
     assert message.format(own) in said
     assert "Traceback" not in said
     assert "--debug" in said
+
+
+FOUND = "expected logits [1, 10] for one picture, found"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("more", f"{FOUND} [1, 17]. Change its last layer"),
+        ("fewer", f"{FOUND} [1, 3]. Change its last layer"),
+        ("Record", f"{FOUND} dict. Change its last layer, or put it inside a module"),
+        ("small", "on a picture [1, 1, 8, 8] failed with RuntimeError: mat1 and mat2"),
+        ("still", "student: expected parameters to train, found none that require gradients"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_here_is_refused_before_it_is_trained(own, tutelage, tmp_path, model, message):
+    asked = ["--data", "digits", "--out", "run", "--allow-import", own]
+    code, _, said = tutelage("train", "--model", f"{own}.nets:{model}", *asked)
+    assert code == 2, said
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_so_is_a_teacher_and_its_classes_can_be_named(own, tutelage):
+    def check(teacher, *more):
+        asked = ["--student", "cifar/resnet8", "--data", "digits", "--allow-import", own, "--force"]
+        return tutelage("check", *asked, "--teacher", f"big={own}.nets:{teacher}", *more)
+
+    code, _, said = check("Record")
+    assert code == 2, said
+    assert f"{FOUND} dict" in said
+    code, _, said = check("more")
+    assert code == 2, said
+    assert "--set teachers.big.classes=[…]" in said
+    code, _, said = check("more", "--set", "teachers.big.classes=[0, 1, 2, 3, 4, 5, 6, 7, 8, 16]")
+    assert code == 0, said

@@ -130,16 +130,41 @@ def test_known_targets_spare_reading_all_pictures_of_a_large_set():
             Counted.asked += 1
             return super().__getitem__(number)
 
-    data = pairs()
+    data = pairs(300)
     open_data(Counted(data.pictures, data.labels_, targets=data.labels_), in_memory=False)
     known = Counted.asked
     open_data(Counted(data.pictures, data.labels_), in_memory=False)
-    assert Counted.asked - known == known + len(data)
+    assert Counted.asked - known == known + len(data) - 64
+
+
+@pytest.mark.parametrize("count", [20, 8 * 64])
+def test_targets_that_are_not_what_samples_say_are_not_taken_for_labels(count):
+    data = pairs(count, targets=[n % 8 for n in range(count)])
+    data.labels_ = [n % 8 // 4 for n in range(count)]
+    held, asked = open_data(data), open_data(data, in_memory=False)
+    assert asked.classes == held.classes == ("0", "1")
+    assert torch.equal(asked.train.labels, held.train.labels)
 
 
 def test_class_names_are_taken_from_your_data_set():
     assert open_data(pairs(classes=["cat", "dog"])).classes == ("cat", "dog")
     assert open_data(pairs()).classes == ("0", "1")
+
+
+@pytest.mark.parametrize("names", [numpy.array(["cat", "dog"]), ("cat", "dog"), {"cat": 0, "dog": 1}.keys()])
+def test_class_names_may_stand_in_anything_that_has_an_order(names):
+    assert open_data(pairs(classes=names)).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(("names", "found"), [(numpy.arange(2), "01"), (torch.arange(2), "01")])
+def test_class_names_may_be_numbers(names, found):
+    assert open_data(pairs(classes=names)).classes == tuple(found)
+
+
+@pytest.mark.parametrize("classes", [2, "cat", {"cat", "dog"}, torch.tensor(2), lambda: ["cat", "dog"]])
+def test_what_cannot_be_class_names_is_refused(classes):
+    with pytest.raises(DataError, match=r"names in the attribute classes of the train data set.*found .*leave it out"):
+        open_data(pairs(classes=classes))
 
 
 def test_classes_that_nobody_names_are_those_of_all_splits():
@@ -217,6 +242,8 @@ def bad_pairs(what: str):
             data.pictures = [picture.long() for picture in data.pictures]
         case "a misspelt split":
             return {"trian": data}
+        case "one split twice":
+            return {"train": data, "val": pairs(8), "validation": pairs(6)}
         case "no training set":
             return {"test": data}
         case "a test set of another shape":
@@ -242,6 +269,7 @@ def bad_pairs(what: str):
         ("a sample that is no pair", r"samples \(picture, label\), found Tensor at sample 0"),
         ("integers", r"torch.int64 \[3, 6, 6\]"),
         ("a misspelt split", r"found 'trian'. close: train"),
+        ("one split twice", r"one data set for each split, found 'val' and 'validation'.*Leave one out"),
         ("no training set", r"expected a 'train' data set, found 'test'"),
         ("a test set of another shape", r"\(3, 6, 6\) in train and \(3, 7, 7\) in test"),
         ("other classes in test", r"cat, dog in train and dog, cat in test"),

@@ -1,14 +1,19 @@
 """A stage under Lightning: it learns, stops, resumes and selects."""
 
 import dataclasses
+import itertools
 import json
+import math
 import os
 import pathlib
 import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tutelage import Distiller, Frozen, Path
 from tutelage.connectors import Project
@@ -16,13 +21,13 @@ from tutelage.data import Loader, open_data
 from tutelage.engine import Settings
 from tutelage.engine.callbacks import SIGNALS, Checkpoints, Metrics
 from tutelage.engine.journal import Journal
-from tutelage.engine.results import notes_of
+from tutelage.engine.results import mean_weights, notes_of
 from tutelage.engine.train import load_checkpoint, train_stage
 from tutelage.errors import Interrupted, RunError
 from tutelage.losses import CRD, kl
 from tutelage.schemes import Stage
 from tutelage.tasks import Classification
-from tutelage.weighting import IMTL, Adaptive, Auto, ByGradient, Fixed, GradNorm, Guard, Product, Trust
+from tutelage.weighting import IMTL, Adaptive, Auto, ByGradient, Fixed, GradNorm, Guard, Product, Trust, Weighting
 
 DIGITS = open_data("digits", limit=320)
 
@@ -108,6 +113,41 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_weights_bit_for_bit(tmp_pa
     by_class = {name: lines_of("by_class", tmp_path / name) for name in ("cut", "whole")}
     assert len(by_class["whole"]) == 3
     assert by_class["cut"] == by_class["whole"]
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+    weights = [mean_weights(tmp_path / name / "metrics.jsonl", "student") for name in ("cut", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_steps_that_were_skipped_before_a_stop_are_counted_after_it(tmp_path, monkeypatch):
+    first = loaders()[0].batch(0, 0)["target"]
+
+    def once(student, teacher, *, target):
+        return (student - teacher).square().mean(1) * (torch.nan if torch.equal(target, first) else 1.0)
+
+    whole_and_resumed(tmp_path, monkeypatch, 1, lambda: stage(Fixed(), {"logits": Path(kl), "once": Path(once)}))
+    lines = logged(tmp_path / "cut")
+    assert (lines[0]["steps"], lines[0]["skipped_steps"], lines[0]["not_finite"]["once/big"]) == (2, 1, 1)
+    assert lines == logged(tmp_path / "whole")
+
+
+def test_the_rate_after_a_stop_is_that_of_the_steps_after_it(tmp_path, monkeypatch):
+    stop(tmp_path, monkeypatch, 1, stage)
+    clock = itertools.count()
+    monkeypatch.setattr(
+        "tutelage.engine.callbacks.time", SimpleNamespace(perf_counter=lambda: next(clock), monotonic=time.monotonic)
+    )
+    train(tmp_path, ema=0.9)
+    assert lines_of("train", tmp_path)[0]["samples_per_second"] == 64
+
+
+def test_a_checkpoint_from_before_sums_were_kept_in_it_goes_on(tmp_path, monkeypatch):
+    stop(tmp_path, monkeypatch, 1, stage)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    del checkpoint["tutelage"]["tally"]
+    torch.save(checkpoint, last)
+    train(tmp_path, ema=0.9)
+    assert [line["steps"] for line in lines_of("train", tmp_path)][:2] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +174,13 @@ def test_a_path_that_pulls_away_is_shut_and_named_also_after_a_stop(tmp_path, mo
 def whole_and_resumed(tmp_path, monkeypatch, after, build):
     """What a run ends with, and the same run stopped on the way."""
     _, whole = train(tmp_path / "whole", build(), ema=0.9)
+    stop(tmp_path / "cut", monkeypatch, after, build)
+    _, resumed = train(tmp_path / "cut", build(), ema=0.9)
+    return whole, resumed
+
+
+def stop(folder, monkeypatch, after, build):
+    """A run that is stopped on the way."""
     leave = Checkpoints._leave
     seen = []
 
@@ -142,12 +189,15 @@ def whole_and_resumed(tmp_path, monkeypatch, after, build):
         self.stop = "a test" if len(seen) == after else self.stop
         leave(self, stop or self.stop is not None)
 
-    monkeypatch.setattr(Checkpoints, "_leave", leave_early)
-    with pytest.raises(Interrupted):
-        train(tmp_path / "cut", build(), ema=0.9)
-    monkeypatch.undo()
-    _, resumed = train(tmp_path / "cut", build(), ema=0.9)
-    return whole, resumed
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "_leave", leave_early)
+        with pytest.raises(Interrupted):
+            train(folder, build(), ema=0.9)
+
+
+def logged(folder: pathlib.Path) -> list[dict]:
+    """The lines of the steps, without what depends on the clock."""
+    return [{**line, "samples_per_second": None} for line in lines_of("train", folder)]
 
 
 def lines_of(kind: str, folder: pathlib.Path) -> list[dict]:
@@ -271,6 +321,21 @@ def test_a_stage_may_ask_for_a_part_of_the_learning_rate():
     assert rates == [0.5, pytest.approx(0.05)]
 
 
+def test_a_first_step_that_is_skipped_leaves_no_trace():
+    from tutelage.engine.optimizers import make_optimizer
+
+    made = stage(Fixed(), {"logits": Path(kl)})
+    optimizer = make_optimizer(made.pupils.values(), Settings(), 128)
+    parameters = optimizer.param_groups[0]["params"]
+    before = [p.detach().clone() for p in parameters]
+    for p in parameters:
+        p.grad = torch.full_like(p, torch.nan)
+    optimizer.found_inf = torch.tensor(1.0)
+    optimizer.step()
+    assert all(torch.equal(p, old) for p, old in zip(parameters, before, strict=True))
+    assert not any(optimizer.state[p]["momentum_buffer"].any() for p in parameters)
+
+
 def test_learned_weights_of_paths_have_no_decay_and_a_rate_of_their_own():
     from tutelage.engine.optimizers import make_optimizer
 
@@ -295,3 +360,90 @@ def test_every_schedule_stays_within_the_peak_and_moves_as_it_says(schedule):
 def test_auto_trains_to_the_end(tmp_path):
     trained, _ = train(tmp_path, stage(Auto()), epochs=2)
     assert len(trained.history) == 2
+
+
+class Steep(Weighting):
+    """One learned weight, whose gradient is a thousand times the student's."""
+
+    def __init__(self):
+        super().__init__()
+        self.learned = nn.Parameter(torch.zeros(()))
+
+    def forward(self, ledger, lesson):
+        return torch.ones_like(ledger.losses[:, :1])
+
+    def penalty(self):
+        return 1000.0 * self.learned
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_learned_weights_of_paths_do_not_clip_the_student(tmp_path, monkeypatch, precision):
+    norms = {}
+
+    def look(optimizer, *_):
+        for number, group in enumerate(optimizer.param_groups):
+            grads = [p.grad for p in group["params"] if p.grad is not None]
+            norms.setdefault(number, []).append(float(nn.utils.get_total_norm(grads)))
+
+    handle = register_optimizer_step_post_hook(look)
+    made = stage(Steep(), {"logits": Path(kl)})
+    try:
+        train(tmp_path, made, epochs=1, clip=0.01, precision=precision)
+    finally:
+        handle.remove()
+    assert norms[0] == pytest.approx([0.01] * len(norms[0]), rel=1e-3)
+    assert norms[1] == pytest.approx([0.01] * len(norms[1]), rel=1e-3)
+
+
+def test_a_learned_weight_without_a_finite_gradient_skips_the_step_also_where_gradients_are_clipped(tmp_path):
+    made = stage(Steep(), {"logits": Path(kl)})
+    rule = made.pupils["student"].weighting
+    before = {name: p.detach().clone() for name, p in made.pupils["student"].student.named_parameters()}
+    rule.penalty = lambda: rule.learned * torch.inf
+    with pytest.raises(RunError, match="none in the last"):
+        train(tmp_path, made, epochs=20, clip=1.0)
+    for name, p in made.pupils["student"].student.named_parameters():
+        assert torch.equal(p, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("history", "best"),
+    [
+        ([math.nan, 0.5, 0.6], 2),
+        ([0.5, math.nan, 0.6], 2),
+        ([0.5, 0.6, math.nan], 1),
+        ([math.nan, math.nan, 0.3], 2),
+        ([0.6, 0.5, 0.6], 0),
+        ([math.nan, math.nan, math.nan], 2),
+    ],
+)
+def test_an_epoch_whose_metric_is_no_number_is_not_the_best(tmp_path, monkeypatch, history, best):
+    found = iter(history)
+    monkeypatch.setattr("tutelage.engine.module.processes.of_first", lambda value: next(found))
+    trained, _ = train(tmp_path, stage(Fixed(), {"logits": Path(kl)}))
+    assert trained.best_epoch == best
+    kept = load_checkpoint(tmp_path / "checkpoints" / "stages" / "student" / "best.ckpt")
+    assert len(kept["tutelage"]["history"]) == best + 1
+
+
+def test_of_a_metric_where_less_is_better_no_number_is_not_the_best_either():
+    from tutelage.engine.module import StageModule
+
+    module = StageModule(stage(Fixed(), {"logits": Path(kl)}), Settings(), *loaders())
+    module.stage.pupils["student"].task.higher_is_better = False
+    module.history = [math.nan, 0.5, 0.4, 0.6]
+    assert module.best_epoch == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
+)
+def test_a_checkpoint_for_which_memory_is_lacking_is_not_called_damaged(tmp_path, monkeypatch, error):
+    def lacking(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", lacking)
+    with pytest.raises(type(error)) as caught:
+        load_checkpoint(tmp_path / "last.ckpt")
+    assert caught.value is error

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from tutelage.errors import InputError, ModelError, UnknownName
 from tutelage.models import Named, Preprocess, cifar, find, names, parse
+from tutelage.models.live import copied
 
 TINY_VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -35,6 +36,10 @@ def mylab(monkeypatch):
     monkeypatch.setitem(sys.modules, "mylab", package)
     monkeypatch.setitem(sys.modules, "mylab.nets", nets)
     return nets
+
+
+def both_states(*models):
+    return [model.state_dict().values() for model in models]
 
 
 def see(model, *shape):
@@ -116,6 +121,117 @@ def test_a_foreign_attribute_called_preprocess_is_refused():
     model.preprocess = lambda x: x
     with pytest.raises(ModelError, match=r"Small\.preprocess"):
         find(model)
+
+
+@pytest.mark.parametrize("wrapper", [nn.DataParallel, torch.compile])
+def test_a_wrapped_module_is_taken_out_with_all_it_carries(wrapper):
+    model = Small()
+    model.preprocess = Preprocess((0.2,), (0.3,), classes=(1, 0, 2))
+    assert find(wrapper(model)) is model
+    assert model.preprocess == Preprocess((0.2,), (0.3,), classes=(1, 0, 2))
+
+
+def test_what_a_wrapper_carries_itself_is_not_lost():
+    outer = nn.DataParallel(Small())
+    outer.preprocess = Preprocess((0.2,), (0.3,))
+    assert find(outer).preprocess == Preprocess((0.2,), (0.3,))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_copy_of_a_module_leaves_the_module_alone(shared):
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.BatchNorm1d(3))
+    model[1].weight.requires_grad_(False)
+    flags = [x.requires_grad for x in model.parameters()]
+    twin = copied(model, shared=shared)
+    assert [x.requires_grad for x in twin.parameters()] == flags
+    assert [one.data_ptr() == other.data_ptr() for one, other in zip(*both_states(model, twin), strict=True)] == [
+        shared
+    ] * len(model.state_dict())
+    twin.eval().requires_grad_(False).double()
+    assert model.training
+    assert [x.requires_grad for x in model.parameters()] == flags
+    assert {x.dtype for x in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_module_whose_weights_are_computed_anew_in_every_forward_is_copied(shared):
+    model = nn.utils.weight_norm(nn.Linear(3, 3))
+    pictures = torch.rand(2, 3)
+    assert_close(copied(model, shared=shared)(pictures), model(pictures))
+
+
+# --- find: what a model of the user's own answers
+
+
+class Record(Small):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+class Pair(Small):
+    def forward(self, x):
+        return super().forward(x), None
+
+
+class Misbuilt(Small):
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+OWN = {"num_classes": 3, "in_channels": 1, "input_size": (8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Small(5), r"expected logits \[1, 3\] for one picture, found \[1, 5\]\. Change its last layer"),
+        (Small(2), r"expected logits \[1, 3\] for one picture, found \[1, 2\]\. Change its last layer"),
+        (Record(), r"expected logits \[1, 3\] for one picture, found dict\. .*gives that alone"),
+        (Pair(), r"expected logits \[1, 3\] for one picture, found tuple\. .*gives that alone"),
+        (Misbuilt(), r"on a picture \[1, 1, 8, 8\] failed with RuntimeError: mat1 and mat2 shapes.*Mend it"),
+    ],
+    ids=["more", "fewer", "dict", "tuple", "fails"],
+)
+def test_a_model_that_answers_with_something_else_is_refused(mylab, model, message):
+    with pytest.raises(ModelError, match=f"^{type(model).__name__}:? {message}"):
+        find(model, **OWN)
+    mylab.wrong = lambda: model
+    with pytest.raises(ModelError, match=rf"^mylab\.nets:wrong:? {message}"):
+        find("mylab.nets:wrong", allow_import=["mylab"], **OWN)
+
+
+def test_what_a_model_should_answer_is_what_the_task_says():
+    assert isinstance(find(Small(5), **OWN, fits=lambda output, pictures: None), Small)
+    with pytest.raises(ModelError, match=r"expected boxes for one picture, found \[1, 3\]"):
+        find(Small(), **OWN, fits=lambda output, pictures: "boxes")
+
+
+def test_columns_are_counted_as_the_model_has_them_arranged():
+    model = Small(5)
+    model.preprocess = Preprocess((0.0,), (1.0,), classes=(4, 0, 2))
+    assert find(model, **OWN) is model
+
+
+def test_modes_stay_what_they_were():
+    model = Small()
+    model.norm = nn.BatchNorm2d(1).eval()
+    find(model, **OWN)
+    assert model.training
+    assert not model.norm.training
+
+
+def test_layers_that_take_their_size_from_a_picture_start_from_the_seed(mylab):
+    mylab.lazy = lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    one, two, other = (find("mylab.nets:lazy", allow_import=["mylab"], **OWN, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one[1].weight, two[1].weight)
+    assert not torch.equal(one[1].weight, other[1].weight)
+
+
+def test_a_model_that_sees_the_truth_is_not_shown_small_pictures():
+    model = Small()
+    model.sees_truth = True
+    assert find(model, **OWN, fits=lambda output, pictures: "pictures twice as large") is model
 
 
 # --- find: the user's own code
@@ -296,6 +412,15 @@ def test_a_live_model_of_transformers_is_wrapped_and_can_be_built_again():
     model = find(transformers.AutoModelForImageClassification.from_config(config))
     assert see(model, 3, 16, 16).shape == (2, 5)
     assert (model.origin["library"], model.origin["name"]) == ("hf", "vit")
+
+
+@pytest.mark.parametrize("wrapper", [lambda model: model, nn.DataParallel], ids=["bare", "wrapped"])
+def test_a_live_network_of_torchvision_answers_with_the_map_that_counts(wrapper):
+    segmentation = pytest.importorskip("torchvision.models.segmentation")
+    model = wrapper(segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4))
+    found = find(model)
+    assert see(found, 3, 32, 32).shape == (2, 4, 32, 32)
+    assert found.origin["name"] == "torchvision.models.segmentation.lraspp:LRASPP"
 
 
 # --- names

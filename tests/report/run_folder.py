@@ -54,7 +54,9 @@ def add_by_class(folder: pathlib.Path, classes: int = len(CLASSES)) -> pathlib.P
     return folder
 
 
-def write_board(folder: pathlib.Path, *, seeds: int = 3, left_out: bool = True) -> pathlib.Path:
+def write_board(
+    folder: pathlib.Path, *, seeds: int = 3, left_out: bool = True, done: int = 9, failed: int = 0
+) -> pathlib.Path:
     """Writes the folder of a small bench: three methods, one of them refused, and what each part brings."""
     deltas = {"auto": (0.031, 0.02, 0.042, "better"), "kd": (0.001, -0.01, 0.012, "not resolved"), "plain": None}
     rows = []
@@ -76,8 +78,10 @@ def write_board(folder: pathlib.Path, *, seeds: int = 3, left_out: bool = True) 
         | {"delta": 0.001, "interval": [-0.01, 0.012], "verdict": "not resolved"},
     ]
     content = {
-        "schema": 1, "task": "classification", "metric": "accuracy", "higher_is_better": True, "finished": True,
-        "runs_done": 9, "runs": 9, "seeds": list(range(seeds)), "against": "plain", "leaderboard": rows,
+        "schema": 1, "task": "classification", "metric": "accuracy", "higher_is_better": True,
+        "finished": done == 9, "runs_done": done, "runs": 9,
+        "failed": [{"method": "<odd>", "seed": n, "reason": "step 10: loss <big> not finite."} for n in range(failed)],
+        "seeds": list(range(seeds)), "against": "plain", "leaderboard": rows,
         "leave_one_out": parts if left_out else [], "whole": "auto" if left_out else None,
         "refused": {"FT": "it expects a trained <paraphraser>"},
         "notes": [{"method": "auto", "seed": n, "text": "teacher <wide> was hardly heard."} for n in range(seeds)],

@@ -7,7 +7,15 @@ import pytest
 
 from tutelage import report
 from tutelage.errors import RunError
-from tutelage.report.board import differences, effects, leaderboard_table, left_out_table, notes_table, weights_table
+from tutelage.report.board import (
+    differences,
+    effects,
+    failed_table,
+    leaderboard_table,
+    left_out_table,
+    notes_table,
+    weights_table,
+)
 
 
 @pytest.fixture
@@ -34,10 +42,49 @@ def test_one_seed_has_no_spread_and_the_page_says_so(folders, tmp_path):
     assert "One seed shows nothing of the spread" in report.write_bench(bench).read_text()
 
 
+def test_methods_that_lack_a_seed_are_said_to_stand_last(bench):
+    told = content(bench)
+    assert "lack a seed" not in leaderboard_table(told).note
+    told["leaderboard"][2]["seeds"] = [0, 2]
+    assert "lack a seed" in leaderboard_table(told).note
+
+
+def test_a_comparison_over_one_seed_asks_for_more_beside_others_over_several(bench):
+    told = content(bench)
+    assert "Over one seed" not in leaderboard_table(told).note
+    told["leaderboard"][1]["against"]["plain"]["seeds"] = [1]
+    assert "Over one seed a verdict asks for more" in leaderboard_table(told).note
+
+
+@pytest.mark.parametrize(
+    ("done", "failed", "advice"),
+    [
+        (9, 0, None),
+        (7, 0, "7 of 9 runs are finished; the same command goes on."),
+        (7, 1, "7 of 9 runs are finished, 1 failed (below); the same command goes on."),
+        (7, 2, "7 of 9 runs are finished, 2 failed (below): the same command tries them again, from the start."),
+    ],
+)
+def test_what_to_do_depends_on_whether_the_others_failed(folders, tmp_path, done, failed, advice):
+    bench = folders.write_board(tmp_path / "bench", done=done, failed=failed)
+    page = report.write_bench(bench).read_text()
+    assert ("runs are finished" in page) == (advice is not None)
+    assert advice is None or advice in page
+
+
+def test_runs_that_failed_stand_on_the_page_with_their_reason(folders, tmp_path):
+    bench = folders.write_board(tmp_path / "bench", done=7, failed=2)
+    assert failed_table(content(bench)).rows[0] == ("<odd>", "0", "step 10: loss <big> not finite.")
+    page = report.write_bench(bench).read_text()
+    assert "Runs that failed" in page
+    assert "step 10: loss &lt;big&gt; not finite." in page
+
+
 def test_a_second_reference_gets_columns_of_its_own(bench):
     told = content(bench)
     told["against"] = "kd"
-    told["leaderboard"][0]["against"]["kd"] = {"delta": 0.03, "interval": [0.01, 0.05], "verdict": "better"}
+    better = {"delta": 0.03, "interval": [0.01, 0.05], "verdict": "better", "seeds": [0, 1, 2]}
+    told["leaderboard"][0]["against"]["kd"] = better
     head = leaderboard_table(told).head
     assert [name for name in head if name.startswith("minus")] == ["minus plain", "minus kd"]
     assert [trace["name"] for trace in differences(told).spec["data"]] == ["better"]
@@ -68,6 +115,9 @@ def test_weights_are_those_of_taught_methods(bench):
     table = weights_table(content(bench))
     assert table.head == ("method", "teacher big", "teacher <wide>", "paths")
     assert [row[0] for row in table.rows] == ["auto", "kd"]
+    told = content(bench)
+    told["leaderboard"][2]["teachers"] = {"privileged": 1e-6}  # a teacher that the scheme brings has no column
+    assert weights_table(told) == table
 
 
 def test_what_several_seeds_say_stands_once(bench):
@@ -75,10 +125,12 @@ def test_what_several_seeds_say_stands_once(bench):
     assert "teacher &lt;wide&gt; was hardly heard." in report.write_bench(bench).read_text()
 
 
-def test_a_bench_of_before_has_no_notes(bench):
+def test_a_bench_of_before_has_no_notes_and_no_failed_runs(bench):
     told = content(bench)
-    del told["notes"]
-    assert notes_table(told) is None
+    del told["notes"], told["failed"]
+    assert notes_table(told) is failed_table(told) is None
+    (bench / "bench.json").write_text(json.dumps(told))
+    assert "Runs that failed" not in report.write_bench(bench).read_text()
 
 
 def test_the_page_is_one_file_and_names_are_text(bench):

@@ -1,4 +1,5 @@
 import base64
+import html
 import io
 import json
 import re
@@ -44,6 +45,12 @@ def test_several_runs_go_beside_the_first_or_where_they_are_told_to(folders, run
     assert report.write([run, other]) == tmp_path / "comparison.html"
     assert report.write([run, other], tmp_path / "new" / "x.html") == tmp_path / "new" / "x.html"
     assert len(Elements((tmp_path / "comparison.html").read_text()).of("details")) >= 2
+
+
+def test_the_page_says_whose_figures_it_shows_where_there_are_several_seeds(folders, run, tmp_path):
+    told = "Of the first seed's models."
+    assert told not in html.unescape(report.write([run]).read_text())
+    assert told in html.unescape(report.write([folders.write_run(tmp_path / "two", seeds=2)]).read_text())
 
 
 def test_a_page_that_cannot_be_finished_leaves_the_old_one(run, monkeypatch):

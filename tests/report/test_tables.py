@@ -50,6 +50,16 @@ def test_seeds_are_listed_from_two_on(folders, run, tmp_path):
     assert table.rows[0][3].endswith(" points")
 
 
+def test_what_is_a_mean_over_seeds_and_what_is_of_the_first_is_told(folders, run, tmp_path):
+    assert "seeds" not in tables.models(report.read(run)).note
+    assert "seeds" not in tables.comparison([report.read(run)]).note
+    three = report.read(folders.write_run(tmp_path / "three", seeds=3))
+    note = tables.models(three).note
+    assert "Test and validation accuracy of student and baseline are means over 3 seeds" in note
+    assert "all else is of the first seed's models" in note
+    assert "Scores are means over seeds." in tables.comparison([report.read(run), three]).note
+
+
 def test_the_pairing_shows_shapes(run):
     assert tables.pairing(report.read(run)).rows[0] == (
         "layer3",

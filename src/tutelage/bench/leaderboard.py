@@ -22,7 +22,7 @@ def leaderboard(
     higher_is_better: bool = True,
     **judging: Any,
 ) -> list[dict[str, Any]]:
-    """One row for each method that has a finished run, the best first.
+    """One row for each method that has a finished run, the best first; after them those that lack a seed.
 
     Args:
         found: The finished runs.
@@ -59,7 +59,8 @@ def leaderboard(
             "against": {other: told for other, told in others.items() if told is not None},
         }
         rows.append(row)
-    return sorted(rows, key=lambda row: row["test"], reverse=higher_is_better)
+    best = sorted(rows, key=lambda row: row["test"], reverse=higher_is_better)
+    return sorted(best, key=lambda row: len(row["seeds"]), reverse=True)  # a mean over fewer seeds is of other seeds
 
 
 def compare(

@@ -24,6 +24,9 @@ OPEN = ("guard", "warmup")
 FREE = ("teachers", "paths", "weighting", "scheme", "task", "train.weighting_lr")
 """What a method may change. All else is the budget, and the same for every method."""
 
+TEACHING = ("paths", "weighting", "scheme")
+"""What a recipe says of how teachers teach."""
+
 Raw = Mapping[str, Any]
 
 
@@ -35,7 +38,8 @@ class Method:
         name: As it was written.
         changes: Keys of the recipe, dotted, and their values for this method.
         teachers: The teachers it hears; None for all.
-        alone: Whether it hears none.
+        alone: Whether it hears none. It takes none of the recipe's paths, weighting and scheme, but may name a scheme
+            of its own, which may bring a teacher.
     """
 
     name: str
@@ -51,10 +55,10 @@ class Method:
         for key, value in self.changes.items():
             schema.put(changed, key, copy.deepcopy(value))
         if self.alone:
-            changed |= {"teachers": {}}
-            changed.pop("paths", None)
-            changed.pop("weighting", None)
-            return changed
+            named = {key.partition(".")[0] for key in self.changes}
+            changed["teachers"] = {}
+            for key in {*TEACHING} - named if "scheme" in named else TEACHING:
+                changed.pop(key, None)
         return changed if self.teachers is None else _hearing(changed, self.teachers)
 
 

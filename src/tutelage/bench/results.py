@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tutelage.recipe.schema import Recipe
 
-FILE = "results.jsonl"
+FILE, FAILED = "results.jsonl", "failed.jsonl"
 HERE = ("cache", "offload", "workers", "accelerator", "log_every", "checkpoint_every", "seed")
 """Settings that say where and how a run is computed, not what."""
 
@@ -27,10 +27,11 @@ class Results:
 
     Args:
         folder: Where the file is.
+        file: Its name; ``failed.jsonl`` holds the runs that failed.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.file = folder / FILE
+    def __init__(self, folder: pathlib.Path, file: str = FILE) -> None:
+        self.file = folder / file
 
     def lines(self) -> list[Line]:
         """All lines; a torn last one is dropped."""
@@ -76,6 +77,11 @@ def key(recipe: Recipe, student: str, teachers: Mapping[str, str]) -> str:
         told["train"].pop(name)
     told |= {"student": student, "teachers": dict(sorted(teachers.items()))}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_scored(line: Line) -> bool:
+    """Whether the scores of a line are numbers: others cannot be compared."""
+    return bool(unpack(line["scores"]).isfinite().all())
 
 
 def pack(scores: Tensor) -> dict[str, Any]:

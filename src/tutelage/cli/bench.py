@@ -1,7 +1,9 @@
 """Bench: methods with one budget on your data, ranked by what they reached on the test split."""
 
+import errno
 import json
 import pathlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,7 @@ from typing import Any
 
 from tutelage.bench import Results
 from tutelage.bench.methods import PLAIN
-from tutelage.bench.results import FILE, pack
+from tutelage.bench.results import FAILED, FILE, pack
 from tutelage.cache import estimate
 from tutelage.engine import processes
 from tutelage.engine.journal import Journal
@@ -54,7 +56,7 @@ def bench(
 
     All methods of a seed start from the same weights and see the same samples in the same order, for as many steps. All
     are built and rehearsed before the first is trained. What is finished is not run again, whatever the order or the
-    other methods; an interrupted run goes on where it was.
+    other methods; an interrupted run goes on where it was, and one that failed is tried again from the start.
 
     Args:
         recipe: A recipe's path or content; the other arguments win over it. Under ``methods:`` it may name methods of
@@ -135,7 +137,11 @@ def bench(
         stopped = str(error) or "stopped by a signal"
         raise Interrupted(f"{stopped}. To go on: {line}") from error
     if failed:
-        raise RunError(f"{_count(len(failed), 'run')} of the table could not be finished:\n{lines(failed)}")
+        it = "it" if len(failed) == 1 else "them"
+        raise RunError(
+            f"{_count(len(failed), 'run')} of the table could not be finished:\n{lines(failed)}\n"
+            f"The same command tries {it} again, from the start: change what makes {it} fail, or leave out the method."
+        )
     return content
 
 
@@ -193,6 +199,11 @@ def _tell_estimate(board: Board, union: Prepared | None, budget: float | None) -
     teachers = f", the teachers' answers {_long(answers)} of it" if answers >= 1 else ""
     methods = f"{_count(len(board.entrants), 'method')} x {_count(len(board.seeds), 'seed')} = {_count(total, 'run')}"
     say(f"bench: {methods}, {total - len(left)} done; the others take about {_long(seconds)}{teachers}")
+    for method, seed in board.lost():
+        say(f"{method}, seed {seed}: left out, its scores hold NaN or infinity")
+    if failed := {f"{method}, seed {seed}": reason for (method, seed), reason in board.failed().items()}:
+        tried = "is tried" if len(failed) == 1 else "are tried"
+        say(f"{_count(len(failed), 'run')} failed before and {tried} again:\n{lines(failed)}")
     if budget is not None and seconds > 3600 * budget:
         raise InputError(
             f"--budget: expected at most {budget:.3g} hours, found {seconds / 3600:.3g} by the estimate. Take fewer "
@@ -229,15 +240,34 @@ def _run_all(board: Board) -> dict[str, str]:
         try:
             results.append(_run(board, entrant, seed, f"{entrant.name} seed {seed} {place}"))
         except RunError as error:
+            reason = error.__cause__
+            if isinstance(reason, OSError) and reason.errno != errno.EINVAL:  # the disk's fault; EINVAL: a damaged file
+                raise
             failed[f"{entrant.name}, seed {seed}"] = str(error)
             say(f"left out: {entrant.name}, seed {seed}: {error}")
+            _set_aside(board, entrant, seed, str(error))
         board.save()
         late += time.perf_counter() - began - entrant.seconds()
     return failed
 
 
+def _set_aside(board: Board, entrant: Entrant, seed: int, reason: str) -> None:
+    """Write down why a run failed, and move its folder, so that the next try begins anew."""
+    told = {"method": entrant.name, "seed": seed, "key": entrant.key, "data": board.data, "reason": reason}
+    Results(board.folder, FAILED).append(told)
+    folder = board.run_folder(entrant, seed)
+    aside = folder.with_name(f"{folder.name}-failed")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+
+
 def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any]:
-    """One method, one seed: its line of results.jsonl."""
+    """One method, one seed: its line of results.jsonl.
+
+    Raises:
+        RunError: It diverged, or its scores are no numbers.
+    """
     from tutelage.engine.run import trial  # Lightning takes seconds to import; a wrong argument should not wait
 
     prepared, folder = entrant.run(seed), board.run_folder(entrant, seed)
@@ -246,8 +276,13 @@ def _run(board: Board, entrant: Entrant, seed: int, title: str) -> dict[str, Any
     journal = Journal(folder, title)
     if prepared.teachers and prepared.recipe.train.cache != "live":
         prepared = cache.fill(replace(prepared, store=pathlib.Path(prepared.recipe.train.cache)), journal.say)
-    done = trial(prepared.plan(folder), journal)
+    done = trial(prepared.plan(folder), journal, taught=entrant.taught)
     scores = done.said.scores(prepared.task)
+    if lost := int((~scores.reshape(len(scores), -1).isfinite().all(dim=1)).sum()):
+        raise RunError(
+            f"expected a finite score for every test sample, found NaN or infinity for {lost} of {len(scores)}. Lower "
+            "train.lr, or leave paths out."
+        )
     epochs = prepared.recipe.train.epochs
     line: dict[str, Any] = {
         "schema": SCHEMA,

@@ -11,6 +11,7 @@ import torch
 from tutelage.bench import Results, leaderboard
 from tutelage.bench.leaderboard import left_out
 from tutelage.bench.methods import PLAIN
+from tutelage.bench.results import FAILED, FILE, is_scored
 from tutelage.engine.results import write_json, write_tensors
 
 from . import runfolder
@@ -61,9 +62,21 @@ class Board:
         return self.first.splits.fingerprint
 
     def found(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """The finished runs."""
+        """The finished runs, by method and seed."""
+        return {pair: line for pair, line in self._lines(FILE).items() if is_scored(line)}
+
+    def lost(self) -> list[tuple[str, int]]:
+        """Runs of before whose scores are no numbers."""
+        return [pair for pair, line in self._lines(FILE).items() if not is_scored(line)]
+
+    def failed(self) -> dict[tuple[str, int], str]:
+        """Why runs failed that have not been finished since, by method and seed."""
+        done = self.found()
+        return {pair: line["reason"] for pair, line in self._lines(FAILED).items() if pair not in done}
+
+    def _lines(self, file: str) -> dict[tuple[str, int], dict[str, Any]]:
         keys = [(entrant.name, seed, entrant.key) for entrant in self.entrants for seed in self.seeds]
-        return Results(self.folder).found(keys, self.data)
+        return Results(self.folder, file).found(keys, self.data)
 
     def left(self) -> list[tuple[Entrant, int]]:
         """Runs to be done, seed by seed: after the first seed there is a whole table."""
@@ -112,6 +125,9 @@ class Board:
             "finished": len(found) == len(self.entrants) * len(self.seeds),
             "runs_done": len(found),
             "runs": len(self.entrants) * len(self.seeds),
+            "failed": [
+                {"method": method, "seed": seed, "reason": reason} for (method, seed), reason in self.failed().items()
+            ],
             "seeds": self.seeds,
             "against": self.asked["against"],
             "leaderboard": rows,

@@ -48,7 +48,7 @@ def distill(
     recipe: str | pathlib.Path | Mapping[str, Any] | None = None,
     *,
     student: Any = None,
-    teachers: Sequence[Any] | Mapping[str, Any] = (),
+    teachers: Sequence[Any] | Mapping[str, Any] | pathlib.Path | nn.Module = (),
     data: Any = None,
     out: str | pathlib.Path,
     assignments: Sequence[str] = (),
@@ -63,7 +63,7 @@ def distill(
     Args:
         recipe: A recipe's path or content; the other arguments win over it.
         student: A model's string or module.
-        teachers: Models' strings or modules; a mapping names them.
+        teachers: Models' strings or modules, or one of them alone; a mapping names them.
         data: A path or name, or a data set of ``(picture, label)``.
         out: The run folder, which is made.
         assignments: ``key.sub=value``, as after ``--set``.
@@ -82,6 +82,8 @@ def distill(
     """
     out = pathlib.Path(out)
     runfolder.claim(out, resume)
+    if isinstance(teachers, str | pathlib.Path | nn.Module):
+        teachers = [teachers]
     if resume:
         given = {"recipe": recipe, "--set": assignments, **keys}
         named = (
@@ -161,6 +163,11 @@ def announce(result: Mapping[str, Any], out: pathlib.Path) -> None:
             say(f"  {result['gap_closed']:.0%} of the gap to the best teacher was closed (validation)")
         if result["shipped"] == "baseline":
             say("  the baseline is better on validation: take baseline/ instead of student/")
+    if first := runfolder.first_seed(out):
+        said = f"test {first['student']:.4f}" + ("" if baseline is None else f", baseline/ {first['baseline']:.4f}")
+        say(
+            f"  scores are means over {result['seeds']} seeds; student/ holds the model of seed {first['seed']}: {said}"
+        )
     say(f"student: {out / 'student'}")
     say(f"report:  {out / 'report.html'}")
 

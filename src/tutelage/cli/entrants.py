@@ -8,13 +8,18 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from tutelage.bench import Method, key, read_method, without
+from tutelage.bench.methods import TEACHING
 from tutelage.engine.hardware import decided
 from tutelage.errors import InputError, RecipeError
 from tutelage.models import fingerprint
+from tutelage.models.fingerprint import layers
 from tutelage.models.sources import LIBRARIES
+from tutelage.recipe import schema
 
+from . import runfolder
 from .prepare import Prepared, vary
 from .show import say
 
@@ -48,10 +53,18 @@ class Entrant:
 
         In another precision it computes something else: a table that goes on on other hardware must not mix them.
         """
-        prints = {name: self.prepared.fingerprints[f"teacher {name}"] for name in self.prepared.teachers}
+        prints = {
+            name: _told(self.prepared, name, network, self.prepared.fingerprints[f"teacher {name}"])
+            for name, network in self.prepared.teachers.items()
+        }
         recipe = self.prepared.recipe
         train = replace(recipe.train, precision=decided(recipe.train.precision, recipe.train.accelerator))
         return key(recipe.model_copy(update={"train": train}), _student(self.prepared), prints)
+
+    @property
+    def taught(self) -> bool:
+        """Whether somebody teaches: a teacher of the recipe's, or one that its scheme brings."""
+        return runfolder.has_teacher(self.prepared.recipe.model_dump(mode="json"), self.prepared.allow_import)
 
     def run(self, seed: int) -> Prepared:
         """The run of one seed."""
@@ -64,7 +77,7 @@ class Entrant:
         train, splits = self.prepared.recipe.train, self.prepared.splits
         size = self.prepared.recipe.data.batch_size
         looked = train.epochs * len(splits.selection) + len(splits.test)
-        steps = train.epochs * len(self.prepared.loader("train", 0, baseline=self.method.alone))
+        steps = train.epochs * len(self.prepared.loader("train", 0, baseline=not self.taught))
         return steps * self.step + looked / size * self.forward
 
 
@@ -78,8 +91,7 @@ def build(
 
     def enter(method: Method, part: tuple[str, str] | None = None) -> None:
         try:
-            if not method.alone and not raw.get("teachers"):
-                raise RecipeError("it needs a teacher, and none was given. Give --teacher MODEL[@WEIGHTS].")
+            method = _checked(method, raw, first.allow_import)
             prepared = vary(first, method.recipe(raw))
             built.append(Entrant(method, prepared, *_rehearsed(prepared), part))
         except InputError as error:
@@ -97,6 +109,29 @@ def build(
     if not built:
         raise RecipeError("no method can be built:\n" + lines(refused))
     return built, refused
+
+
+def _checked(method: Method, raw: Mapping[str, Any], allow_import: Sequence[str]) -> Method:
+    """The method, if somebody teaches where somebody must; where the scheme alone does, it hears nobody else.
+
+    Raises:
+        RecipeError: Nobody does, by the rule of `distill`.
+    """
+    recipe = method.recipe(raw)
+    if runfolder.has_teacher(recipe, allow_import):
+        if recipe.get("teachers"):
+            return method
+        own = {key: recipe[key] for key in TEACHING if key in recipe}
+        return replace(method, alone=True, changes={**method.changes, **own})
+    if not method.alone:
+        raise RecipeError("it needs a teacher, and none was given. Give --teacher MODEL[@WEIGHTS].")
+    scheme, usual = schema.parse(recipe).scheme, schema.Recipe.model_fields["scheme"].default
+    if scheme != usual:
+        raise RecipeError(
+            f"the scheme {scheme.use!r} brings no teacher, and none is heard (teachers: {{}}). Leave out the scheme, "
+            "or 'teachers: {}'."
+        )
+    return method
 
 
 def _rehearsed(prepared: Prepared) -> tuple[float, float]:
@@ -143,7 +178,34 @@ def _student(prepared: Prepared) -> str:
     spec = prepared.recipe.student
     if spec.model.partition("/")[0] in LIBRARIES and spec.weights is None and "student" not in prepared.live:
         return json.dumps([spec.model, spec.arguments, spec.classes])
-    return fingerprint(prepared.cast(0).model("student"))
+    model = prepared.cast(0).model("student")
+    return _told(prepared, "student", model, fingerprint(model))
+
+
+def _told(prepared: Prepared, role: str, model: nn.Module, weights: str) -> str:
+    """The fingerprint of a model's weights; where the user's own code builds it, also its layers and answers."""
+    spec = prepared.recipe.student if role == "student" else prepared.recipe.teachers[role]
+    origin = model.__dict__["origin"]
+    if role not in prepared.live and (origin["library"], origin["name"]) != ("factory", spec.model):
+        return weights
+    return json.dumps([weights, layers(model), _answered(prepared, model)])
+
+
+@torch.no_grad()
+def _answered(prepared: Prepared, model: nn.Module) -> list[float | str]:
+    """What a model says of two fixed pictures: how large its answer is, and the first numbers of it.
+
+    Coarse, for other hardware rounds in another way.
+    """
+    batch = prepared.example.each(lambda values: values[:2])
+    training = model.training
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pictures = torch.rand(batch.inputs.shape)
+        said = prepared.task.call(model.eval(), replace(batch, inputs=pictures)).flatten().double()
+    model.train(training)
+    size = said.abs().mean()
+    return [f"{size:.2e}", *((said[:16] / size).round(decimals=1) + 0.0).tolist()]
 
 
 def lines(refused: Mapping[str, str]) -> str:

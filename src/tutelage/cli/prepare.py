@@ -366,7 +366,8 @@ def _check_shares(recipe: Recipe, splits: Splits) -> None:
 
 
 def _check_names(recipe: Recipe, allow_import: Sequence[str]) -> None:
-    """Misspelt parts are refused before any data is read."""
+    """Misspelt parts and a last seed that is too large are refused before any data is read."""
+    recipe.train.with_seed(recipe.train.seed + recipe.seeds - 1)
     data_options(recipe.data, task_class(recipe, allow_import))
     catalogue.part("schemes", recipe.scheme.use, allow_import=allow_import, where="scheme")
     build_weighting(recipe.weighting, allow_import)

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ from tutelage.engine.hardware import computes_bf16
 from tutelage.engine.results import share, write_json, write_text
 from tutelage.errors import InputError, RunError
 from tutelage.models import save
+from tutelage.models.sources import LIBRARIES
 from tutelage.recipe import catalogue
-from tutelage.recipe.schema import Recipe, parse, read
+from tutelage.recipe.schema import Recipe, parse, put, read
 
 from .prepare import Prepared
 from .show import say
@@ -100,13 +102,12 @@ def compare(folder: pathlib.Path, prepared: Prepared) -> None:
     Raises:
         RunError: Names what differs; or the manifest is missing or damaged.
     """
-    try:
-        before = dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprints"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    before = began(folder).get("fingerprints")
+    if not isinstance(before, dict):
         raise RunError(
-            f"--resume {folder}: expected manifest.json with the fingerprints of the run, found it missing or damaged "
-            f"({error}). Restore it, or start a new run in another folder."
-        ) from error
+            f"--resume {folder}: expected manifest.json with the fingerprints of the run, found it missing or damaged. "
+            "Restore it, or start a new run in another folder."
+        )
     now = fingerprints(prepared)
     for name, value in now.items():
         if before.get(name) != value:
@@ -116,6 +117,49 @@ def compare(folder: pathlib.Path, prepared: Prepared) -> None:
             )
     if before.get("code", code()) != code():
         say("  this is another version of tutelage than the run began with: the result may differ from a whole run's")
+
+
+def began(folder: pathlib.Path) -> dict[str, Any]:
+    """What manifest.json says of how a run began; empty where it is missing or damaged."""
+    try:
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def recipe_of(folder: pathlib.Path) -> dict[str, Any]:
+    """The recipe of a run as plain data, which means the same files from any directory.
+
+    What was named by a relative path is named by its whole path if it still lies where it lay when the run began;
+    if not, the run may have been moved together with its data, and the path stays as it is.
+    """
+    raw = read(folder / "recipe.yaml")
+    home = pathlib.Path(began(folder).get("directory", "."))
+    if home.absolute() != pathlib.Path.cwd():
+        for key, (prefix, path) in _paths(parse(raw)).items():
+            if (home / path).exists():
+                put(raw, key, f"{prefix}{home / path}")
+    return raw
+
+
+def _paths(recipe: Recipe) -> dict[str, tuple[str, str]]:
+    """What may be a path in a recipe, by its key: what stands before the path, and the path."""
+    data, train = recipe.data, recipe.train
+    found = {f"data.{name}": getattr(data, name, None) for name in ("use", "selection_data", "test_data")}
+    if any(str(source).startswith("torchvision/") for source in found.values()):
+        found["data.root"] = data.root
+    found |= {"train.cache": train.cache, "train.offload": train.offload}
+    models = {"student": recipe.student} | {f"teachers.{name}": spec for name, spec in recipe.teachers.items()}
+    found |= {f"{key}.weights": spec.weights for key, spec in models.items()}
+    paths = {key: ("", path) for key, path in found.items() if path not in (None, "digits", "auto", "live")}
+    for key, spec in models.items():
+        library, _, name = spec.model.partition("/")
+        if library == "hf":
+            paths[f"{key}.model"] = ("hf/", name)
+        elif library not in LIBRARIES:
+            paths[f"{key}.model"] = ("", spec.model)
+    return paths
 
 
 def code() -> str:
@@ -143,7 +187,8 @@ def manifest(prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
         "hardware": hardware(),
         "seeds": list(range(train.seed, train.seed + prepared.recipe.seeds)),
         "fingerprints": {**fingerprints(prepared), "code": code()},
-        "command": " ".join(command),
+        "command": shlex.join(command),
+        "directory": os.getcwd(),
         "allow_import": list(prepared.allow_import),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "data": prepared.splits.guess,
@@ -189,7 +234,7 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
             save(
                 model,
                 folder / name,
-                card=card(name, prepared.recipe, outcome.result),
+                card=card(name, prepared.recipe, outcome.result, first_seed(folder)),
                 classes=prepared.splits.classes,
                 input_size=prepared.splits.train.shape[1:],
                 in_channels=prepared.splits.train.shape[0],
@@ -201,8 +246,16 @@ def fill(folder: pathlib.Path, prepared: Prepared, outcome: "Outcome") -> None:
     write([folder])
 
 
-def card(name: str, recipe: Recipe, result: Mapping[str, Any]) -> str:
-    """The model card: what this model is, how it was made, how good it is."""
+def first_seed(folder: pathlib.Path) -> Mapping[str, Any]:
+    """The seed whose models are in the folder, and their own test scores; empty where a run has but one seed."""
+    from tutelage.report import read as read_run
+
+    seeds = read_run(folder).evaluation.get("seeds", [])
+    return seeds[0] if len(seeds) > 1 else {}
+
+
+def card(name: str, recipe: Recipe, result: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """The model card: what this model is, how it was made, how good it is; `first` as `first_seed` gives it."""
     if name not in ("student", "baseline"):
         return (
             f"# {name}\n\n- data: {recipe.data.use}\n- trained beside the student, by the scheme {recipe.scheme.use}\n"
@@ -218,7 +271,11 @@ def card(name: str, recipe: Recipe, result: Mapping[str, Any]) -> str:
         f"- parameters: {student['params']:,}; multiply-adds: {student['macs']:,}",
     ]
     scores = student if name == "student" else baseline
-    lines.append(f"- test {metric}: {scores['test']:.4f}; validation {metric}: {scores['validation']:.4f}")
+    told = f"test {metric}: {scores['test']:.4f}; validation {metric}: {scores['validation']:.4f}"
+    if first:
+        lines.append(f"- test {metric}: {first[name]:.4f} (this model, of seed {first['seed']})")
+        told = f"mean over {result['seeds']} seeds: {told}"
+    lines.append(f"- {told}")
     if result["verdict"] is not None:
         low, high = result["interval"]
         lines.append(
@@ -233,7 +290,7 @@ def resume_line(folder: pathlib.Path, command: str, allow_import: Sequence[str],
     if live:
         return f"tutelage.{command}(…, out={str(folder)!r}, resume=True) with the same modules and data sets"
     allowed = "".join(f" --allow-import {package}" for package in allow_import)
-    return f"{processes.launcher()} {command} --out {folder} --resume{allowed}"
+    return f"{processes.launcher()} {command} --out {shlex.quote(str(folder))} --resume{allowed}"
 
 
 def has_teacher(raw: Mapping[str, Any], allow_import: Sequence[str]) -> bool:
@@ -246,26 +303,27 @@ def has_teacher(raw: Mapping[str, Any], allow_import: Sequence[str]) -> bool:
 
 def resumed_recipe(
     folder: pathlib.Path, given: Mapping[str, Any], command: str, allow_import: Sequence[str]
-) -> pathlib.Path:
+) -> dict[str, Any]:
     """The recipe of a run that is resumed; other arguments would make it another run.
 
     Raises:
         InputError: Arguments that the recipe already holds.
         RunError: Another command made the run.
     """
-    made = "distill" if has_teacher(read(folder / "recipe.yaml"), allow_import) else "train"
+    raw = recipe_of(folder)
+    made = "distill" if has_teacher(raw, allow_import) else "train"
     if made != command:
         raise RunError(
             f"--resume: expected a run of {command} in {folder}, found one of {made}. To go on with it: "
             f"{resume_line(folder, made, allow_import)}"
         )
-    extra = [name for name, value in given.items() if value]
+    extra = [name for name, value in given.items() if value not in (None, (), [], {})]
     if extra:
         raise InputError(
             f"--resume goes on with the recipe in {folder}; it takes no {', '.join(extra)}. "
             "Leave them out, or start a new run in another folder."
         )
-    return folder / "recipe.yaml"
+    return raw
 
 
 def argv() -> list[str]:

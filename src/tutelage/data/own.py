@@ -1,7 +1,7 @@
 """Your own `torch.utils.data.Dataset` of (picture, label)."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -74,7 +74,8 @@ def own(
     Each sample is (picture, label): the picture a tensor ``[C, H, W]`` or ``[H, W]`` (uint8, or float in
     [0, 1]), a NumPy array ``[H, W, C]`` or ``[H, W]``, or a Pillow image; the label a class number, -1 if it
     is not known. Pictures that fit in memory are read once: leave random transforms to `Augment`. Class names
-    are read from the attribute ``classes``, labels of pictures that do not fit from ``targets``.
+    are read from the attribute ``classes``, labels of pictures that do not fit from ``targets``, if up to 64 samples,
+    drawn at random, say the same; else every sample is asked for its label.
 
     Args:
         datasets: The training set; or a mapping with ``"train"`` and, if there are any, ``"validation"`` and
@@ -87,7 +88,8 @@ def own(
         The data set.
 
     Raises:
-        DataError: A sample is not such a pair, pictures differ in shape, or there is no training set.
+        DataError: A sample is not such a pair, pictures differ in shape, ``classes`` names none, or there is no
+            training set.
     """
     given, notes = by_part(datasets)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -112,7 +114,7 @@ def by_part(datasets: Any) -> tuple[dict[str, Any], list[str]]:
         datasets: A data set or loader, or a mapping of splits to such.
 
     Raises:
-        DataError: There is no training set, a split is not known, or one of them is no data set.
+        DataError: There is no training set, a split is not known or there twice, or one of them is no data set.
     """
     given = datasets if isinstance(datasets, Mapping) else {"train": datasets}
     loaders = [part for part, dataset in given.items() if isinstance(dataset, DataLoader)]
@@ -121,6 +123,12 @@ def by_part(datasets: Any) -> tuple[dict[str, Any], list[str]]:
         if part not in PARTS:
             raise DataError(
                 f"expected the splits train, validation and test, found {part!r}. {close_names(part, PARTS)}"
+            )
+        twin = next(other for other in given if PARTS[other] == PARTS[part])
+        if twin != part:
+            raise DataError(
+                f"expected one data set for each split, found {twin!r} and {part!r}, which are two words for one. "
+                "Leave one out."
             )
     if "train" not in given:
         raise DataError(f"expected a 'train' data set, found {', '.join(map(repr, given)) or 'nothing'}.")
@@ -149,9 +157,8 @@ def _read(dataset: Any, size: tuple[int, int] | None, in_memory: bool | None) ->
     asked = Asked(dataset, size)
     first = asked.gather(torch.tensor([0]))
     held = first.nbytes * len(dataset) < HELD if in_memory is None else in_memory
-    targets = getattr(dataset, "targets", None)
-    if not held and targets is not None and len(targets) == len(dataset):
-        return asked, torch.tensor([_label(label, n) for n, label in enumerate(targets)])
+    if not held and (stated := _stated(dataset)) is not None:
+        return asked, stated
     pictures = torch.empty(len(dataset) if held else 0, *asked.shape, dtype=first.dtype)
     labels = torch.empty(len(dataset), dtype=torch.int64)
     for number in range(len(dataset)):
@@ -162,6 +169,18 @@ def _read(dataset: Any, size: tuple[int, int] | None, in_memory: bool | None) ->
         if held:
             pictures[number] = picture
     return (Held(pictures) if held else asked), labels
+
+
+def _stated(dataset: Any) -> Tensor | None:
+    """The labels in ``targets``; None where there are none, or some samples say others."""
+    targets = getattr(dataset, "targets", None)
+    if targets is None or len(targets) != len(dataset):
+        return None
+    labels = torch.tensor([_label(label, number) for number, label in enumerate(targets)])
+    # Evenly spaced ones may all be of one class.
+    some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:64].tolist()
+    alike = all(_label(sample_of(dataset, number)[1], number) == int(labels[number]) for number in some)
+    return labels if alike else None
 
 
 def sample_of(dataset: Any, number: int) -> Any:
@@ -211,7 +230,7 @@ def _label(given: Any, number: int) -> int:
 
 
 def _classes(given: Mapping[str, Any], labels: Tensor) -> tuple[str, ...]:
-    named = {part: tuple(map(str, getattr(dataset, "classes", None) or ())) for part, dataset in given.items()}
+    named = {part: _class_names(part, dataset) for part, dataset in given.items()}
     train = named["train"]
     for part, names in named.items():
         if names and train and names != train:
@@ -220,3 +239,17 @@ def _classes(given: Mapping[str, Any], labels: Tensor) -> tuple[str, ...]:
                 f"{', '.join(names[:8])} in {part}."
             )
     return train or tuple(str(label) for label in range(int(labels.max()) + 1))
+
+
+def _class_names(part: str, dataset: Any) -> tuple[str, ...]:
+    """What a data set calls its classes; empty where it does not say."""
+    given: Any = getattr(dataset, "classes", None)
+    names = given.tolist() if hasattr(given, "tolist") else given
+    if names is None:
+        return ()
+    if isinstance(names, str | set | frozenset) or not isinstance(names, Iterable):
+        raise DataError(
+            f"expected a list of names in the attribute classes of the {part} data set, in the order of their numbers, "
+            f"found {type(given).__name__}. Make it one, or leave it out."
+        )
+    return tuple(map(str, names))

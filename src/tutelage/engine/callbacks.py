@@ -31,10 +31,12 @@ class Metrics(pl.Callback):
         self.seed = seed
         self.latest: dict[str, Any] = {}
         self._since = time.perf_counter()
+        self._taken = 0
         self._skipped = 0
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """One line every few steps; after an epoch, one with the weights by class, too."""
+        self._taken += 1
         if pl_module.step % len(pl_module.loader) == 0:
             self._write_by_class(trainer, pl_module)
         if trainer.is_global_zero:
@@ -54,10 +56,11 @@ class Metrics(pl.Callback):
             "seed": self.seed,
             "step": pl_module.step,
             "epoch": (pl_module.step - 1) // len(pl_module.loader) + 1,
+            "steps": steps,
             "task_loss": _task_loss(line["losses"]),
             **line,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "samples_per_second": steps * pl_module.loader.batch_size / max(now - self._since, 1e-9),
+            "samples_per_second": self._taken * pl_module.loader.batch_size / max(now - self._since, 1e-9),
         }
         if "not_finite" in line:
             rows = ", ".join(f"{row} ({n}x)" for row, n in line["not_finite"].items()) or "only the gradient"
@@ -67,7 +70,7 @@ class Metrics(pl.Callback):
         nothing = line.get("skipped_steps") == steps or ("not_finite" in line and not any(line["weights"].values()))
         self._skipped = self._skipped + steps if nothing else 0
         pl_module.tally.clear()
-        self._since = now
+        self._since, self._taken = now, 0
         self.latest = line
         if trainer.is_global_zero:
             self.journal.write(line)

@@ -124,8 +124,9 @@ class StageModule(pl.LightningModule):
         optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self.tally.skipped = self.tally.skipped + optimizer.found_inf  # type: ignore[attr-defined]
         if self.settings.clip is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
+            # Learned weights of paths are a group of their own: their gradients are as large as losses.
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], self.settings.clip)
 
     def finish_step(self, batch: Batch) -> None:
         """Memories are written, averages and weightings move on, the step counts.
@@ -170,11 +171,14 @@ class StageModule(pl.LightningModule):
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch with the best validation metric, from 0; -1 before any."""
-        if not self.history:
-            return -1
-        best = max(self.history) if self._task.higher_is_better else min(self.history)
-        return self.history.index(best) if math.isfinite(best) else 0
+        """The first epoch with the best validation metric, from 0; -1 before any.
+
+        A metric that is no number is never the best; where all are none, the last epoch is.
+        """
+        known = [value for value in self.history if not math.isnan(value)]
+        if not known:
+            return len(self.history) - 1
+        return self.history.index(max(known) if self._task.higher_is_better else min(known))
 
     # -- set-up
 
@@ -190,7 +194,7 @@ class StageModule(pl.LightningModule):
         """What Lightning does not know: where we are, and how validation went."""
         where = {"stage": self.stage.name, "step": self.step, "history": list(self.history)}
         sums = None if self.by_class.sums is None else processes.total(self.by_class.sums)
-        checkpoint.setdefault("tutelage", {}).update(where, by_class=sums)
+        checkpoint.setdefault("tutelage", {}).update(where, by_class=sums, tally=self.tally.state_dict())
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the weights of a checkpoint.
@@ -217,6 +221,8 @@ class StageModule(pl.LightningModule):
         self.history = list(checkpoint["tutelage"]["history"])
         if processes.first():  # it has the sums of all
             self.by_class.sums = checkpoint["tutelage"].get("by_class")
+        if "tally" in checkpoint["tutelage"]:  # a checkpoint of an earlier version has none
+            self.tally.load_state_dict(checkpoint["tutelage"]["tally"])
 
     @property
     def _task(self) -> Any:
@@ -281,8 +287,18 @@ class Tally:
         total = step.loss.detach().reshape(1)
         sums = torch.cat([columns.flatten(), torch.nan_to_num(total)])
         self.rows = tuple(row.name for row in step.ledger.rows)
-        self.sums = sums if self.sums is None else self.sums + sums
+        self.sums = sums if self.sums is None else self.sums.to(sums.device) + sums
         self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it, over all processes, each of which has to ask."""
+        sums = None if self.sums is None else processes.total(self.sums)
+        return {"steps": self.steps, "sums": sums, "skipped": self.skipped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
+        self.steps, self.skipped = state["steps"], state["skipped"]
+        self.sums = state["sums"] if processes.first() else None  # the first has the sums of all
 
     def read(self) -> dict[str, Any]:
         """Means over the steps, and how often each row was not finite; one transfer from the device.

@@ -36,9 +36,13 @@ def make_optimizer(
         return torch.optim.AdamW(groups, lr=lr, weight_decay=decay, fused=True)
     lr = share * (settings.lr if settings.lr is not None else 0.1 * batch_size / 128)
     decay = 5e-4 if settings.weight_decay is None else settings.weight_decay
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups, lr=lr, momentum=settings.momentum, weight_decay=decay, nesterov=settings.momentum > 0, fused=True
     )
+    for p in (*parameters, *learned) if settings.momentum else ():
+        # A first step that is skipped would leave whatever memory held.
+        sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return sgd
 
 
 def chosen_optimizer(student: nn.Module, settings: Settings) -> str:

@@ -8,7 +8,7 @@ import resource
 import shutil
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -64,58 +64,85 @@ def settle(temporary: pathlib.Path, path: pathlib.Path) -> None:
     os.replace(temporary, path)
 
 
-def mean_weights(metrics: pathlib.Path, stage: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean weight of each teacher and of each path over a stage, from metrics.jsonl."""
+Lines = list[dict[str, Any]]
+
+
+def mean_weights(metrics: pathlib.Path, *stages: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean weight of each teacher and of each path over a stage, or over one for each seed, from metrics.jsonl."""
     teachers, paths = defaultdict(list), defaultdict(list)
-    for row, weight in _weights(metrics, stage):
-        path, _, teacher = row.partition("/")
-        paths[path].append(weight)
-        if teacher:
-            teachers[teacher].append(weight)
+    for lines in _by_seed(metrics, stages).values():
+        for row, weight in _row_weights(lines).items():
+            path, _, teacher = row.partition("/")
+            paths[path].append(weight)
+            if teacher:
+                teachers[teacher].append(weight)
     return _means(teachers), _means(paths)
 
 
-def row_weights(metrics: pathlib.Path, stage: str) -> dict[str, float]:
-    """Mean weight of each row over a stage, from metrics.jsonl."""
-    rows = defaultdict(list)
-    for row, weight in _weights(metrics, stage):
-        rows[row].append(weight)
-    return _means(rows)
+def _by_seed(metrics: pathlib.Path, stages: Sequence[str]) -> dict[int, Lines]:
+    """The lines of each stage under its seed."""
+    lines = read_lines(metrics)
+    found = [[line for line in lines if line.get("stage") == stage] for stage in stages]
+    return {own[0]["seed"]: own for own in found if own}
 
 
-def _weights(metrics: pathlib.Path, stage: str) -> Iterator[tuple[str, float]]:
-    for line in read_lines(metrics):
-        if line.get("kind") == "train" and line["stage"] == stage:
-            yield from line["weights"].items()
+def _row_weights(lines: Lines) -> dict[str, float]:
+    """Mean weight of each row; a line counts with the steps it covers."""
+    told = [(line.get("steps", 1), line["weights"]) for line in lines if line["kind"] == "train"]
+    steps = sum(count for count, _ in told)
+    rows: dict[str, float] = defaultdict(float)
+    for count, weights in told:
+        for row, weight in weights.items():
+            rows[row] += count * weight
+    return {row: total / steps for row, total in rows.items()}
 
 
-def hardly_heard(rows: Mapping[str, float]) -> list[str]:
+def hardly_heard(seeds: Mapping[int, Mapping[str, float]]) -> dict[str, list[int]]:
     """A note for each teacher with less than half of an equal share, in the median of the paths it shares with others.
 
     Weights of different paths are in different units, so that sums over paths would say little.
 
+    Args:
+        seeds: Mean weight of each row, by seed.
+
+    Returns:
+        The seeds each note is of; the share it names is the mean over them.
+
     Example:
-        >>> hardly_heard({"kl/big": 2.0, "kl/odd": 0.1, "deep/big": 50.0, "deep/odd": 9.0, "deep2/odd": 3.0})
-        ['teacher odd was hardly heard: in the median of its paths it had 10% of the weight, an equal share is 50%.']
+        >>> rows = {"kl/big": 2.0, "kl/odd": 0.1, "deep/big": 50.0, "deep/odd": 9.0, "deep2/odd": 3.0}
+        >>> hardly_heard({0: rows})
+        {'teacher odd was hardly heard: in the median of its paths it had 10% of the weight, an equal share is 50%.':
+        [0]}
     """
+    found: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
+    for seed, rows in seeds.items():
+        for teacher, (share, equal) in _shares(rows).items():
+            if share < equal / 2:
+                found[teacher][seed] = share, equal
+    notes = {}
+    for teacher, shares in found.items():
+        share, equal = map(statistics.fmean, zip(*shares.values(), strict=True))
+        text = f"teacher {teacher} was hardly heard: in the median of its paths it had {share:.0%} of the weight, "
+        notes[f"{text}an equal share is {equal:.0%}."] = list(shares)
+    return notes
+
+
+def _shares(rows: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Each teacher's share of the weight and an equal share, in the median of the paths it shares with others."""
     paths: dict[str, dict[str, float]] = defaultdict(dict)
     for row, weight in rows.items():
         path, _, teacher = row.partition("/")
         if teacher:
             paths[path][teacher] = weight
-    shares: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    shares: dict[str, list[float]] = defaultdict(list)
+    equal: dict[str, list[float]] = defaultdict(list)
     for each in paths.values():
         total = sum(each.values())
         if len(each) > 1 and total > 0:
             for teacher, weight in each.items():
-                shares[teacher].append((weight / total, 1 / len(each)))
-    return [
-        f"teacher {name} was hardly heard: in the median of its paths it had {share:.0%} of the weight, "
-        f"an equal share is {equal:.0%}."
-        for name, found in shares.items()
-        for share, equal in [[statistics.median(column) for column in zip(*found, strict=True)]]
-        if share < equal / 2
-    ]
+                shares[teacher].append(weight / total)
+                equal[teacher].append(1 / len(each))
+    return {name: (statistics.median(found), statistics.median(equal[name])) for name, found in shares.items()}
 
 
 def far_behind(validation: Mapping[str, float]) -> list[str]:
@@ -134,17 +161,34 @@ def far_behind(validation: Mapping[str, float]) -> list[str]:
     ]
 
 
-def notes_of(metrics: pathlib.Path, stage: str) -> list[str]:
-    """Who was hardly heard in a stage, and what its weighting wanted people to know, from metrics.jsonl."""
-    told = [line for line in read_lines(metrics) if line.get("kind") == "note" and line["stage"] == stage]
-    return [*hardly_heard(row_weights(metrics, stage)), *(f"{line['text']}." for line in told)]
+def notes_of(metrics: pathlib.Path, *stages: str) -> list[str]:
+    """Who was hardly heard in a stage, and what its weighting wanted people to know, from metrics.jsonl.
+
+    Of several stages, one for each seed, a note begins with the seeds it is of.
+    """
+    by_seed = _by_seed(metrics, stages)
+    notes = hardly_heard({seed: _row_weights(lines) for seed, lines in by_seed.items()})
+    for seed, lines in by_seed.items():
+        for text in dict.fromkeys(f"{line['text']}." for line in lines if line["kind"] == "note"):
+            notes.setdefault(text, []).append(seed)
+    return [text if len(stages) == 1 else f"{_told(seeds)}: {text}" for text, seeds in notes.items()]
+
+
+def _told(seeds: Sequence[int]) -> str:
+    """Seeds as a note names them.
+
+    Example:
+        >>> _told([3]), _told([0, 1])
+        ('seed 3', 'seeds 0, 1')
+    """
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _means(lists: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in lists.items()}
 
 
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_lines(path: pathlib.Path) -> Lines:
     """The objects of a file that grows; a torn last line is dropped."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

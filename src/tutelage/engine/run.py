@@ -177,14 +177,14 @@ class Trial:
     notes: Sequence[str]
 
 
-def trial(plan: Plan, journal: Journal) -> Trial:
+def trial(plan: Plan, journal: Journal, *, taught: bool) -> Trial:
     """Train the student of the plan's own seed, and nothing else; read the test split once, at its end.
 
-    Without teachers it is trained as a matched baseline is: on fresh views of labelled samples. What is already done is
-    loaded.
+    Without anybody who teaches (a teacher of the plan's, or one that its scheme brings) it is trained as a matched
+    baseline is: on fresh views of labelled samples. What is already done is loaded.
     """
     seed = plan.settings.seed
-    if plan.teachers:
+    if taught:
         student, trained = _train_student(plan, journal, seed)[0]
     else:
         student, trained = _train_alone(plan, journal, seed)
@@ -193,14 +193,17 @@ def trial(plan: Plan, journal: Journal) -> Trial:
 
 
 def _train_student(plan: Plan, journal: Journal, seed: int) -> tuple[Finished, dict[str, nn.Module]]:
-    """The student, and the other pupils of the last stage; `Trained.earlier` is that of all stages."""
-    cast, trained, stage = plan.cast(seed), None, None
+    """The student, and the other pupils of the last stage; its seconds and steps are those of all stages."""
+    cast, stages, stage = plan.cast(seed), [], None
     for stage in plan.scheme(cast):
-        before = trained.earlier if trained else 0.0
-        trained = _train(plan, journal, stage, seed, stage.name)
-        trained = replace(trained, earlier=before + trained.earlier)
-    assert trained is not None, "a scheme has at least one stage"
-    assert stage is not None
+        stages.append(_train(plan, journal, stage, seed, stage.name))
+    assert stage is not None, "a scheme has at least one stage"
+    trained = replace(
+        stages[-1],
+        seconds=sum(each.seconds for each in stages),
+        steps=sum(each.steps for each in stages),
+        earlier=sum(each.earlier for each in stages),
+    )
     first = STUDENT if STUDENT in stage.pupils else next(iter(stage.pupils))
     released = {name: cast.release(pupil.student) for name, pupil in stage.pupils.items()}
     return (released.pop(first), trained), released
@@ -233,7 +236,7 @@ def _result(
     scores = {name: [a.scores(task) for a in answers] for name, answers in said.items()}
     test = {name: _mean([verdicts.value(one, task.parts) for one in s]) for name, s in scores.items() if s}
     validation = {STUDENT: _best(students)} | ({BASELINE: _best(baselines)} if baselines else {})
-    teachers, paths = mean_weights(plan.folder / "metrics.jsonl", STUDENT)
+    teachers, paths = mean_weights(plan.folder / "metrics.jsonl", *_stages(plan))
     verdict = None
     if baselines:
         # What one seed cannot show between runs, it shows between classes: they are learned well or badly together.
@@ -283,7 +286,7 @@ def _result(
         if baselines and best_teacher is not None
         else None,
         "verdict": verdict.verdict if verdict else None,
-        "verdict_method": verdict.method if verdict else None,
+        "verdict_method": verdict.method + _unmatched(students[0][1], baselines[0][1]) if verdict else None,
         "shipped": verdicts.shipped(validation[STUDENT], validation[BASELINE], higher_is_better=task.higher_is_better)
         if baselines
         else STUDENT,
@@ -296,6 +299,24 @@ def _result(
         "samples_per_second": round(samples / max(seconds["student"], 1e-9), 1),
         "peak_memory_mb": round(peak_memory_mb(), 1),
     }
+
+
+def _stages(plan: Plan) -> list[str]:
+    """The student's stage in each seed."""
+    first = plan.settings.seed
+    return [stage_name(STUDENT, seed, first) for seed in range(first, first + plan.seeds)]
+
+
+def _unmatched(student: Trained, baseline: Trained) -> str:
+    """What the student had beside its teachers that the baseline had not: a sentence to follow the verdict's method."""
+    unmatched = []
+    if student.start != baseline.start:
+        unmatched.append("the student did not start from the baseline's initial weights")
+    if student.epochs > baseline.epochs or (unmatched and student.steps > baseline.steps):
+        unmatched.append(
+            f"the student's scheme took {student.steps} steps over its stages, the baseline {baseline.steps}"
+        )
+    return f" The baseline does not match in all: {'; '.join(unmatched)}." if unmatched else ""
 
 
 def _best(finished: Sequence[Finished]) -> float:
@@ -346,7 +367,7 @@ def _write_evaluation(
     notes = [note for found in plan.examined.values() for note in found.notes]
     if plan.task.higher_is_better:
         notes += far_behind({name: found.validation for name, found in plan.examined.items()})
-    notes += notes_of(plan.folder / "metrics.jsonl", STUDENT)
+    notes += notes_of(plan.folder / "metrics.jsonl", *_stages(plan))
     evaluation = {"classes": list(plan.task.classes), "models": models, "seeds": seeds, "notes": notes}
     evaluation |= {
         "of_class": plan.task.of_class,

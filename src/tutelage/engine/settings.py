@@ -20,7 +20,8 @@ class Settings:
             0.05 for AdamW.
         schedule: ``one-cycle``, ``cosine`` (with warm-up), ``step`` (times 0.1 at 50%, 75% and 90%) or ``constant``.
         warmup: Share of the steps in which the learning rate rises.
-        clip: Largest gradient norm; None for no clipping.
+        clip: Largest gradient norm; None for no clipping. Learned weights of paths are clipped by themselves, to the
+            same norm.
         weighting_lr: Learning rate of learned weights of paths, which follow no schedule.
         ema: Decay of an exponential moving average of the student, which is then validated and shipped; None for none.
         patience: Epochs without a better validation metric after which training stops; None for never.
@@ -65,7 +66,7 @@ class Settings:
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise RecipeError(f"train.{name}: expected {low} to {high:g}, found {value}.")
+                raise RecipeError(f"train.{name}: expected {low:g} to {high:g}, found {value}.")
 
     def with_seed(self, seed: int) -> "Settings":
         """The same settings with another seed."""
@@ -81,6 +82,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("clip", 0, 1e9),
     ("ema", 0, 1),
     ("patience", 1, 1e6),
+    ("seed", -2.2e9, 2.2e9),  # a step's own seed, about 4e9 times as large, has 64 bits
     ("log_every", 1, 1e9),
     ("workers", 0, 1024),
 )

@@ -1,6 +1,7 @@
 """Train one stage under Lightning, from the start or from where it was stopped."""
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -37,6 +38,8 @@ def load_checkpoint(path: pathlib.Path) -> dict[str, Any]:
     except Exception as error:  # a damaged file fails in many ways, one that was cut off often with EINVAL
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # as torch's allocator says it
+            raise
         raise RunError(
             f"{path}: expected a whole checkpoint, found a damaged file. Restore it, or start a new run in another "
             "folder."
@@ -53,6 +56,8 @@ class Trained:
         best_epoch: The epoch that was kept, from 0.
         seconds: Training and validation, over all sittings.
         steps: Optimizer steps taken.
+        epochs: How many there were to be; patience may have ended them earlier.
+        start: A hash of the weights the first pupil started from.
         earlier: Of the seconds, those of earlier sittings.
     """
 
@@ -60,6 +65,8 @@ class Trained:
     best_epoch: int
     seconds: float
     steps: int
+    epochs: int
+    start: str
     earlier: float = field(default=0.0, compare=False)
 
 
@@ -85,6 +92,7 @@ def train_stage(
     """
     settings = settled(settings, stage)
     module = StageModule(Stage(**{**stage.__dict__, "name": name}), settings, loader, selection)
+    start = _hash(module.stage.pupils[module.first()].student)
     if settings.channels_last:
         for pupil in stage.pupils.values():
             pupil.student.to(memory_format=torch.channels_last)
@@ -102,7 +110,9 @@ def train_stage(
             "another folder; what was saved before is intact, and --resume goes on from it."
         ) from error
     module.restore(load_checkpoint(kept / "best.ckpt"))
-    trained = _read_done(kept, earlier)
+    done = _read_done(kept)
+    spent = done["seconds"] if earlier is None else earlier  # where nothing was trained now
+    trained = Trained(**done, epochs=settings.epochs, start=start, earlier=spent)
     for name_, distiller in stage.pupils.items():
         if name_ in module.averages:
             distiller.student.load_state_dict(module.student(name_).state_dict())
@@ -222,15 +232,22 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path, module: StageModule, journal
     os.replace(temporary, kept)
 
 
-def _read_done(kept: pathlib.Path, earlier: float | None) -> Trained:
-    """What a finished stage left; all its seconds are of earlier sittings where none is named."""
+def _read_done(kept: pathlib.Path) -> dict[str, Any]:
+    """What a finished stage left."""
     try:
         done = json.loads((kept / "done.json").read_text(encoding="utf-8"))
-        seconds = done["seconds"]
-        spent = seconds if earlier is None else earlier
-        return Trained(done["history"], done["best_epoch"], seconds, done["steps"], spent)
+        return {name: done[name] for name in ("history", "best_epoch", "seconds", "steps")}
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{kept / 'done.json'}: expected what a finished stage left, found a damaged file. Remove the folder "
             f"{kept} and --resume trains this stage again, or start a new run in another folder."
         ) from error
+
+
+def _hash(network: nn.Module) -> str:
+    """A hash of a network's parameters, whatever their type; statistics are none."""
+    digest = hashlib.sha256()
+    for name, value in network.named_parameters():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import InputError, MissingExtra, ModelError, OtherClasses, UnknownName, close_names
+from tutelage.foreign import called
 
 from .detectors import is_detector
 from .folder import is_folder, load, read_config
-from .live import adopt, carry
+from .live import adopt, carry, shown
 from .preprocess import Preprocess
 from .sources import LIBRARIES, Offer, Wish, factory
 from .weights import fill, load_backbone, load_weights
@@ -102,15 +103,15 @@ def find(
         allow_import: Top packages that may be imported for ``package.module:factory``.
         seed: Initial weights depend on it alone, and torch's global generator stays as it was.
         fits: ``fits(output, pictures)`` says in words what a model should have answered, None where it is right; by
-            default logits, as `Task.fits` of classification.
+            default logits, as `Task.fits` of classification. It is asked about one picture, where the size is known.
 
     Returns:
-        The model, in training mode. A live module is returned itself, unless it answers with a record.
+        The model, in training mode. A live module is returned itself, unless it is wrapped or answers with a record.
 
     Raises:
         UnknownName: There is no such model.
         InputError: A factory's package is not allowed.
-        ModelError: The model cannot be built, or its weights do not fit.
+        ModelError: The model cannot be built, its weights do not fit, or it answers with something else.
         MissingExtra: The library is not installed.
 
     Example:
@@ -121,20 +122,22 @@ def find(
         torch.Size([2, 5])
     """
     wish = Wish(num_classes, in_channels, input_size, dict(arguments or {}))
-    if isinstance(source, nn.Module):
-        model = adopt(source, in_channels=in_channels)
-    elif source.partition("/")[0] in LIBRARIES:
+    if isinstance(source, str) and source.partition("/")[0] in LIBRARIES:
         return _from_library(source, wish, weights, new_classifier=new_classifier, seed=seed, fits=fits)
-    elif is_folder(source):
+    if isinstance(source, str) and is_folder(source):
         ways: dict[str, Any] = {"new_classifier": new_classifier, "seed": seed, "fits": fits}
         return _from_folder(source, wish, weights, allow_import=allow_import, **ways)
-    elif ":" in source:
-        with _seeded(seed):
-            model = _from_factory(source, wish, allow_import)
-    else:
-        raise UnknownName(_unknown(source))
-    if weights is not None:
-        _load(model, weights, new_classifier=new_classifier)
+    with _seeded(seed):
+        if isinstance(source, nn.Module):
+            model, name = adopt(source, in_channels=in_channels), type(source).__name__
+        elif ":" in source:
+            model, name = _from_factory(source, wish, allow_import), source
+        else:
+            raise UnknownName(_unknown(source))
+        if weights is not None:
+            _load(model, weights, new_classifier=new_classifier)
+        if input_size is not None and not getattr(model, "sees_truth", False):  # that one takes larger pictures
+            _try_own(name, model, wish, fits)
     return model
 
 
@@ -178,8 +181,9 @@ def _from_library(
                 _note(model, name, fill(model, offer.state(), origin=name, new_classifier=new_classifier))
             if weights is not None:
                 _load(model, weights, new_classifier=new_classifier)
-            if wish.input_size is not None:
-                _try(model, wish, fits)
+            if wish.input_size is not None and (wrong := _try(model, wish, fits)) is not None:
+                problems.append(ModelError(wrong))
+                continue
             return model
         except (UnknownName, MissingExtra):
             raise
@@ -200,20 +204,26 @@ def _plans(offer: Offer, wish: Wish) -> Iterator[tuple[Mapping[str, Any], tuple[
         yield offer.arguments, offer.native
 
 
-def _try(model: nn.Module, wish: Wish, fits: Fits | None) -> None:
-    """One picture of the user's size, in evaluation mode."""
+def _try(model: nn.Module, wish: Wish, fits: Fits | None) -> str | None:
+    """What is wrong with the answer to one picture of the user's size; None where it is right."""
     picture = torch.zeros(1, wish.in_channels, *(wish.input_size or ()))
-    training = model.training
-    with torch.no_grad():
-        output = model.eval()(model.__dict__["preprocess"](picture))
-    model.train(training)
+    output = shown(model, picture)
+    if isinstance(output, Tensor):
+        output = model.__dict__["preprocess"].arrange(output)
     if fits is not None:
         expected = fits(output, picture)
     else:  # nobody says what for: a classifier, or a detector
         expected = None if is_detector(model) else _logits(output, wish.num_classes)
     found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if expected is not None:
-        raise ModelError(f"expected {expected} for one picture, found {found}.")
+    return None if expected is None else f"expected {expected} for one picture, found {found}."
+
+
+def _try_own(name: str, model: nn.Module, wish: Wish, fits: Fits | None) -> None:
+    """Raise a `ModelError` where the user's own code fails on a picture, or answers with something else."""
+    what = f"{name} on a picture {[1, wish.in_channels, *(wish.input_size or ())]}"
+    if (wrong := called(what, lambda: _try(model, wish, fits), ModelError)) is not None:
+        mend = "Change its last layer, or put it inside a module whose forward gives that alone."
+        raise ModelError(f"{name}: {wrong} {mend}")
 
 
 def _logits(output: Any, columns: int | None) -> str | None:

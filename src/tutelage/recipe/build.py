@@ -1,7 +1,6 @@
 """Build: from a recipe to what it names: task, data, models, paths, weighting, cast."""
 
 import contextlib
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +15,13 @@ from tutelage.cache import Record
 from tutelage.data import Augmentation, Loader, Slice, Splits
 from tutelage.distiller import Distiller
 from tutelage.errors import ModelError, OtherClasses, RecipeError, UnknownName, close_names
+from tutelage.foreign import called
 from tutelage.ledger import Batch
 from tutelage.models import find
 from tutelage.models import parse as parse_model
+from tutelage.models.class_order import learned, match
 from tutelage.models.detectors import is_detector
+from tutelage.models.live import copied, shown
 from tutelage.path import Path
 from tutelage.tasks.base import Task
 from tutelage.teachers import Cached, Frozen, Teacher
@@ -100,19 +102,32 @@ def build_model(
     role: str, spec: ModelSpec, shape: tuple[int, ...], task: Task, live: Live, allow_import: Sequence[str],
     seed: int | None = None,
 ) -> nn.Module:  # fmt: skip
-    """The network of a role, for pictures of this shape."""
+    """The network of a role, for pictures of this shape.
+
+    A module given from Python stays as it is. A student is a copy of it, for baseline and further seeds start from it,
+    too; a teacher is a copy that shares its weights, and is frozen in its place. The classes of a teacher from a folder
+    are those of the data by name, unless its columns are named.
+
+    Raises:
+        ModelError: It cannot be built or copied, answers with something else, or is a student with nothing to train.
+    """
     # A model whose columns are named has as many classes as its weights say.
     classes = (len(task.classes) or None) if spec.classes is None else None
 
+    given: Any = spec.model
+    if role in live:
+        made = functools.partial(copied, live[role], shared=role != "student" and spec.weights is None)
+        given = called(f"copying the module of {role}", made, ModelError)
+
     def found(columns: int | None) -> nn.Module:
         return find(
-            live.get(role, spec.model),
+            given,
             num_classes=columns,
             in_channels=shape[0],
             input_size=(shape[1], shape[2]),
             weights=spec.weights,
             arguments={**task.arguments, **spec.arguments},
-            fits=functools.partial(task.fits, columns=columns),
+            fits=functools.partial(_fits, task, role, columns),
             new_classifier=role == "student",
             allow_import=allow_import,
             seed=seed,
@@ -132,21 +147,38 @@ def build_model(
                 f"{error} Or name its columns for them, in their order: "
                 f"--set 'teachers.{role}.classes=[{', '.join(columns)}]'."
             ) from error
+    if role == "student" and not any(x.requires_grad for x in model.parameters()):
+        raise ModelError(
+            "student: expected parameters to train, found none that require gradients. Call requires_grad_() on those "
+            "that are to learn."
+        )
     if spec.classes is not None:
         preprocess: Any = model.preprocess
         arranged = dataclasses.replace(preprocess, classes=tuple(spec.classes))
         _check_columns(role, model, spec.classes, shape)
         model.__dict__["preprocess"] = arranged
+    elif role != "student" and spec.weights is None:
+        _match(model, learned(given), task.classes)
     return model
 
 
-@torch.no_grad()
+def _match(model: nn.Module, names: Sequence[str], classes: Sequence[str]) -> None:
+    """Put the classes of a teacher in the order of the data's, and note it."""
+    if (note := match(model, names, classes)) is not None:
+        origin = model.__dict__["origin"]
+        model.__dict__["origin"] = {**origin, "notes": [*origin.get("notes", ()), note]}
+
+
+def _fits(task: Task, role: str, columns: int | None, output: Any, pictures: torch.Tensor) -> str | None:
+    """`Task.fits`; the number of a teacher's classes is compared when it is examined, where more can be said of it."""
+    if role != "student" and task.fits(output, pictures, None) is None:
+        return None
+    return task.fits(output, pictures, columns)
+
+
 def _check_columns(role: str, model: nn.Module, columns: Sequence[int], shape: tuple[int, ...]) -> None:
     """Refuse columns that the model does not have, or that stand for two classes at once."""
-    training = model.training
-    preprocess: Any = model.preprocess
-    output = model.eval()(preprocess(torch.zeros(1, *shape)))
-    model.train(training)
+    output = shown(model, torch.zeros(1, *shape))
     if not isinstance(output, torch.Tensor):
         raise RecipeError(
             f"{role}: its classes cannot be put in another order, for it answers with boxes. Take a model with the "
@@ -259,17 +291,8 @@ class Company:
         """A fresh model of a role; the same seed gives the same weights."""
         if role != "student":
             raise UnknownName(f"scheme: there is no role {role!r} in the recipe; {close_names(role, ['student'])}.")
-        # A module given from Python is copied: student, baseline and further seeds all start from it.
-        live = {role: copy.deepcopy(self.live[role])} if role in self.live else {}
-        return build_model(
-            role,
-            self.recipe.student,
-            self.shape,
-            self.task,
-            live,
-            self.allow_import,
-            self.seed,
-        )
+        spec, task = self.recipe.student, self.task
+        return build_model(role, spec, self.shape, task, self.live, self.allow_import, self.seed)
 
     def teachers(self) -> dict[str, Teacher]:
         """The recipe's teachers."""

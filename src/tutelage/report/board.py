@@ -79,6 +79,7 @@ def render_bench(content: Content, folder: pathlib.Path) -> str:
         left_out=left_out_table(content),
         weights=weights_table(content),
         refused=_refused(content),
+        failed=failed_table(content),
         said=notes_table(content),
         facts=_facts(content),
     )
@@ -103,8 +104,11 @@ def leaderboard_table(content: Content) -> Table:
     several = len(content["seeds"]) > 1
     note = f"Mean over {len(content['seeds'])} seeds, ± standard deviation. " if several else ""
     note += "Differences are paired over test samples" + (" and seeds. " if several else ". ")
-    if not several:
-        note += "With one seed a verdict asks for more than an interval without 0. "
+    compared = [told["seeds"] for row in content["leaderboard"] for told in row["against"].values()]
+    if not several or any(len(seeds) == 1 for seeds in compared):
+        note += "Over one seed a verdict asks for more than an interval without 0. "
+    if any(len(row["seeds"]) < len(content["seeds"]) for row in content["leaderboard"]):
+        note += "Methods that lack a seed stand last: their means are over fewer. "
     note += "Each interval is for one comparison alone: of twenty methods that change nothing, one may seem resolved."
     return Table("leaderboard", "Leaderboard", (*head, "validation", "seeds", "time a run"), tuple(rows), note)
 
@@ -121,7 +125,7 @@ def weights_table(content: Content) -> Table | None:
     teachers = list(content["teachers"])
     rows = []
     for row in content["leaderboard"]:
-        if row["teachers"]:
+        if row["paths"] or row["teachers"].keys() & set(teachers):
             paths = ", ".join(f"{name} {weight(value)}" for name, value in row["paths"].items())
             rows.append((row["method"], *(weight(row["teachers"].get(name)) for name in teachers), paths))
     if not rows:
@@ -129,6 +133,12 @@ def weights_table(content: Content) -> Table | None:
     head = ("method", *(f"teacher {name}" for name in teachers), "paths")
     note = "Mean over the logged steps and seeds: of a teacher over its paths, of a path over its teachers."
     return Table("weights", "Mean weights", head, tuple(rows), note)
+
+
+def failed_table(content: Content) -> Table | None:
+    """Runs that failed, with the reason."""
+    rows = tuple((run["method"], str(run["seed"]), run["reason"]) for run in content.get("failed", ()))
+    return Table("failed", "Runs that failed", ("method", "seed", "reason"), rows, words=True) if rows else None
 
 
 def notes_table(content: Content) -> Table | None:
@@ -228,7 +238,7 @@ def _sentence(content: Content) -> str:
 def _notes(content: Content) -> list[str]:
     notes = []
     if not content["finished"]:
-        notes.append(f"{content['runs_done']} of {content['runs']} runs are finished; the same command goes on.")
+        notes.append(f"{content['runs_done']} of {content['runs']} runs are finished{_advice(content)}")
     if len(content["seeds"]) == 1:
         notes.append("One seed shows nothing of the spread between seeds: take three or more for a firm order.")
     notes.append(
@@ -236,6 +246,16 @@ def _notes(content: Content) -> list[str]:
         "steps; the best epoch is chosen on the validation split, and the test split is read once, at the end."
     )
     return notes
+
+
+def _advice(content: Content) -> str:
+    """What to do about the runs that are not finished."""
+    failed = len(content.get("failed", ()))
+    if not failed:
+        return "; the same command goes on."
+    if failed < content["runs"] - content["runs_done"]:
+        return f", {failed} failed (below); the same command goes on."
+    return f", {failed} failed (below): the same command tries {'it' if failed == 1 else 'them'} again, from the start."
 
 
 def _refused(content: Content) -> Table | None:

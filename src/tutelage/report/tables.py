@@ -59,9 +59,14 @@ def models(run: Run) -> Table | None:
         "ECE": "ECE: expected calibration error, 0% where a model is right as often as it claims.",
         "agrees with student": "Agreement: share of test samples where a model says what the student says.",
     }
-    note = " ".join(text for head, text in notes.items() if head in kept)
+    told = [text for head, text in notes.items() if head in kept]
+    if (several := run.result.get("seeds", 1)) > 1:
+        told.append(
+            f"Test and validation {metric.name} of student and baseline are means over {several} seeds; all else is "
+            "of the first seed's models, which are those in the run folder."
+        )
     rows = tuple(zip(names, *kept.values(), strict=True))
-    return Table("models", "Models", ("model", *kept), rows, note)
+    return Table("models", "Models", ("model", *kept), rows, " ".join(told))
 
 
 def seeds(run: Run) -> Table | None:
@@ -179,6 +184,8 @@ def comparison(runs: Sequence[Run]) -> Table:
         "verdict", "gap closed", "take", "seeds", "time",
     )  # fmt: skip
     note = "Intervals are of each run's own difference to its baseline, not of the differences between runs."
+    if any(run.result.get("seeds", 1) > 1 for run in runs):
+        note += " Scores are means over seeds."
     if len({run.metric for run in runs if run.result}) > 1:
         note += " The runs measure different metrics and cannot be ranked."
     return Table("comparison", "Runs", head, tuple(_compared(run) for run in runs), note)
