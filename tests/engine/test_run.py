@@ -69,7 +69,7 @@ def go(folder, scheme=offline, *, seeds=1, baseline=True, **settings):
         seeds=seeds,
         baseline=baseline,
         teachers=NETWORKS,
-        examined={name: Examined(0.5, 0.1, ()) for name in NETWORKS},
+        examined={name: Examined(0.5, 100.0, ()) for name in NETWORKS},
         input_shape=DIGITS.train.shape,
         details={"losses": {"logits": "kl"}},
     )
@@ -134,6 +134,8 @@ def test_the_seconds_of_a_student_are_those_of_all_its_stages(tmp_path):
     stages = left(tmp_path)
     student = stages["first"]["seconds"] + stages["student"]["seconds"]
     assert result["seconds"]["student"] == pytest.approx(student, abs=0.006)
+    assert result["seconds"]["teachers"] == 200
+    assert result["seconds"]["total"] > 200 + result["seconds"]["student"] + result["seconds"]["baseline"]
     samples = 64 * (stages["first"]["steps"] + stages["student"]["steps"])
     assert result["samples_per_second"] == pytest.approx(samples / student, abs=0.06)
 

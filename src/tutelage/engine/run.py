@@ -129,7 +129,7 @@ def run(plan: Plan, journal: Journal) -> Outcome:
     }
     result = _result(plan, students, baselines, said)
     earlier = sum(trained.earlier for _, trained in students + baselines)
-    result["seconds"]["total"] = round(time.perf_counter() - began + plan.answering + earlier, 2)
+    result["seconds"]["total"] = round(time.perf_counter() - began + _teaching(plan) + earlier, 2)
     first = {name: answers[0] for name, answers in said.items() if answers} | taught
     _write_evaluation(plan, students, baselines, first, said, result)
     write_json(plan.folder / "result.json", result)
@@ -294,7 +294,7 @@ def _result(
         "seconds": {
             "total": 0.0,
             **{name: round(value, 2) for name, value in seconds.items()},
-            "teachers": round(plan.answering + sum(found.seconds for found in plan.examined.values()), 2),
+            "teachers": round(_teaching(plan), 2),
         },
         "samples_per_second": round(samples / max(seconds["student"], 1e-9), 1),
         "peak_memory_mb": round(peak_memory_mb(), 1),
@@ -317,6 +317,11 @@ def _unmatched(student: Trained, baseline: Trained) -> str:
             f"the student's scheme took {student.steps} steps over its stages, the baseline {baseline.steps}"
         )
     return f" The baseline does not match in all: {'; '.join(unmatched)}." if unmatched else ""
+
+
+def _teaching(plan: Plan) -> float:
+    """Seconds in which teachers were scored, and their answers written down."""
+    return plan.answering + sum(found.seconds for found in plan.examined.values())
 
 
 def _best(finished: Sequence[Finished]) -> float:
