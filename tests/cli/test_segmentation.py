@@ -121,8 +121,9 @@ def test_evaluate_knows_the_task_of_the_run_and_gives_its_score(run, world, tute
 def test_the_exported_file_agrees_pixel_by_pixel(run, tutelage, format):
     if format != "pt2":
         pytest.importorskip("onnxruntime")
-    code, out, _ = tutelage("export", run, "--format", format, "--most-lost", "0.05", "--json")
+    code, out, said = tutelage("export", run, "--format", format, "--most-lost", "0.05", "--json")
     assert code == 0
+    assert "not the cut of the run" not in said
     parity = json.loads(out)
     assert parity["agreement"] > (0.95 if format == "int8" else 0.999)
     assert parity["samples"] == 12
@@ -172,6 +173,22 @@ def test_a_folder_of_coco_gives_the_teacher_the_same_score(world, teacher, tmp_p
         found[folder.name] = json.loads(out)["teachers"]["big"]["validation"]
     assert "COCO JSON with instances_train.json" in err
     assert found["coco"] == pytest.approx(found["shapes"])
+
+
+def test_a_teachers_classes_are_found_by_name_in_data_that_numbers_them_otherwise(world, teacher, tmp_path, tutelage):
+    other = shutil.copytree(world, tmp_path / "shapes")
+    (other / "classes.txt").write_text("ground\ndisc\nbar\n")
+    for file in other.glob("*/masks/*.png"):
+        mask = torch.frombuffer(bytearray(Image.open(file).tobytes()), dtype=torch.uint8).view(32, 32)
+        exchanged = torch.where((mask == 1) | (mask == 2), 3 - mask, mask)
+        Image.fromarray(exchanged.numpy()).save(file)
+    found = []
+    for data in (world, other):
+        code, out, said = tutelage("check", "--student", NET, "--teacher", f"big={teacher}", "--data", data, "--json")
+        assert code == 0, said
+        assert ("big: the data has the classes of the model in another order" in said) == (data == other)
+        found.append(json.loads(out)["teachers"]["big"]["validation"])
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
 def test_a_classifier_is_no_teacher_of_segmentation(world, tutelage):

@@ -144,7 +144,7 @@ def test_coco_files_beside_pictures_are_recognised_and_other_files_are_not(tmp_p
     picture(tmp_path / "a.png")
     for name in ("empty", "other"):
         (tmp_path / f"{name}.json").write_text("" if name == "empty" else '{"images": 3, "categories": []}')
-    assert guess(tmp_path)[0] == "super_resolution"
+    assert guess(tmp_path)[0] == "classification"
     for name in ("empty", "other"):
         (tmp_path / f"{name}.json").unlink()
     (tmp_path / "annotations.json").write_text(json.dumps(content, indent=1))
@@ -377,3 +377,173 @@ def test_grey_and_16_bit_pictures_are_read_as_8_bits(tmp_path):
     train = voc(root).parts["train"]
     assert train.shape == (3, 32, 64)
     assert (train.gather(torch.tensor([0])) == 90).all()
+
+
+# -- splits by name
+
+
+def coco_files(root, files):
+    """Files of one picture each, which lies in ``images/``: name of the file -> name of its picture."""
+    for name, shown in files.items():
+        picture(root / "images" / shown)
+        content = {
+            "images": [{"id": 7, "file_name": shown}],
+            "categories": [{"id": 3, "name": "dog"}],
+            "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 4, 10, 12]}],
+        }
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / name).write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "parts"),
+    [
+        (["trainval.json", "test.json"], {"train": "trainval", "test": "test"}),
+        (["latest_train.json", "latest_val.json"], {"train": "latest_train", "selection": "latest_val"}),
+        (["instances_train2017.json", "train.json"], {"train": "instances_train2017"}),
+        (["train.json", "trainval.json", "val.json"], {"train": "train", "selection": "val"}),
+    ],
+)
+def test_coco_files_are_told_by_whole_words(tmp_path, files, parts):
+    found = coco(coco_files(tmp_path, {name: f"{name}.png" for name in files}))
+    assert found.parts.keys() == parts.keys()
+    assert found.layout == f"COCO JSON with {', '.join(f'{name}.json' for name in parts.values())}"
+
+
+def test_one_file_of_coco_is_not_two_parts(tmp_path):
+    with pytest.raises(DataError, match=r"one part in the name of each file, found train_val\.json for train and sel"):
+        coco(coco_files(tmp_path, {"train_val.json": "a.png", "test.json": "b.png"}))
+
+
+def test_no_picture_is_in_two_parts(tmp_path):
+    with pytest.raises(DataError, match=r"a\.png is in train and in test"):
+        coco(coco_files(tmp_path / "coco", {"train.json": "a.png", "test.json": "a.png"}))
+    root = voc_folder(tmp_path / "voc", ("dog", 3, 5, 20, 30))
+    listed(root, train="one\ntwo\n", test="two\n")
+    with pytest.raises(DataError, match=r"two\.png is in train and in test"):
+        voc(root)
+
+
+def listed(root, **lists):
+    folder = root / "ImageSets" / "Main"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in lists.items():
+        (folder / f"{name}.txt").write_text(text)
+
+
+def test_what_is_listed_for_testing_is_not_trained_on_where_training_has_no_list(tmp_path):
+    root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30))
+    listed(root, test="two\n")
+    with pytest.raises(DataError, match=r"found 'cat'.*bring a picture of it into the training set"):
+        voc(root)
+    listed(root, test="one\n")
+    annotation(root / "Annotations" / "two.xml", ("dog", 1, 1, 64, 32))
+    found = voc(root)
+    assert {part: len(members) for part, members in found.parts.items()} == {"train": 1, "test": 1}
+    assert boxes(found)[0, 0].tolist() == [0, 0, 64, 32, 0]
+
+
+# -- other people's folders
+
+
+def test_lower_case_voc_and_annotations_beside_their_pictures_are_read(tmp_path):
+    root = voc_folder(tmp_path / "lower", ("dog", 3, 5, 20, 30))
+    (root / "JPEGImages").rename(root / "images")
+    (root / "Annotations").rename(root / "annotations")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in (*root.glob("*/*.png"), *root.glob("*/*.xml")):
+        (flat / file.name).write_bytes(file.read_bytes())
+    picture(flat / "bare.png")
+    for folder in (root, flat):
+        assert guess(folder) == ("detection", f"{folder.name} holds Pascal VOC boxes")
+        assert classes(voc(folder)) == ("cat", "dog")
+    assert any("1 pictures have no annotation and are not read: bare" in note for note in voc(flat).notes)
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.json", "other.json"])
+def test_pictures_with_annotations_beside_them_are_not_guessed_to_be_for_super_resolution(tmp_path, name):
+    picture(tmp_path / "p.png")
+    (tmp_path / "licence.txt").write_text("free")
+    assert guess(tmp_path)[0] == "super_resolution"
+    (tmp_path / name).write_text("0 0.5 0.5 0.5 0.5")
+    assert guess(tmp_path)[0] == "classification"
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_yolo_splits_may_have_a_year_and_folders_below(tmp_path, exchanged):
+    for part, several in (("train2017", ("a", "cam 2/b")), ("val2017", ("c",))):
+        for name in several:
+            images, labels = (tmp_path / part / w if exchanged else tmp_path / w / part for w in ("images", "labels"))
+            picture(images / f"{name}.png")
+            (labels / name).parent.mkdir(parents=True, exist_ok=True)
+            (labels / f"{name}.txt").write_text("1 0.5 0.5 0.5 0.25\n")
+    (tmp_path / "labels").mkdir(exist_ok=True)
+    (tmp_path / "labels" / "classes.txt").write_text("cat\ndog\n")
+    assert guess(tmp_path)[0] == "detection"
+    found = yolo(tmp_path)
+    assert {part: len(members) for part, members in found.parts.items()} == {"train": 2, "selection": 1}
+    assert (boxes(found)[:, 0, 4] == 1).all()
+
+
+def test_text_files_without_pictures_are_not_guessed_to_be_boxes(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
+    assert guess(tmp_path)[0] == "classification"
+
+
+def test_two_folders_for_one_part_and_two_pictures_for_one_file_are_refused(tmp_path):
+    for part in ("train2014", "train2017"):
+        picture(tmp_path / "two" / "images" / part / "a.png")
+        (tmp_path / "two" / "labels" / part).mkdir(parents=True)
+        (tmp_path / "two" / "labels" / part / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
+    with pytest.raises(DataError, match="one folder for train, found train2014, train2017"):
+        yolo(tmp_path / "two")
+    root = yolo_folder(tmp_path / "yolo")
+    picture(root / "images" / "train" / "a.jpg")
+    with pytest.raises(DataError, match=r"one picture of each name.*found a\.jpg and a\.png"):
+        yolo(root)
+    root = voc_folder(tmp_path / "voc")
+    picture(root / "JPEGImages" / "two.jpg")
+    with pytest.raises(DataError, match=r"one picture of each name.*found two\.jpg and two\.png"):
+        voc(root)
+
+
+# -- pictures of cameras
+
+
+def turned(file, orientation, size=(64, 32)):
+    """A picture that is ``size`` when it is seen: red at the left, blue at the right; stored as a camera was held."""
+    seen = Image.new("RGB", size, (0, 0, 255))
+    seen.paste((255, 0, 0), (0, 0, size[0] // 2, size[1]))
+    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file.parent.mkdir(parents=True, exist_ok=True)
+    seen.transpose(back[orientation]).save(file, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_boxes_lie_on_pictures_as_they_are_seen(tmp_path, orientation):
+    root = yolo_folder(tmp_path, "1 0.25 0.5 0.5 1\n")
+    for name in ("a", "b"):
+        (root / "images" / "train" / f"{name}.png").unlink()
+        turned(root / "images" / "train" / f"{name}.jpg", orientation)
+    found = yolo(root)
+    left, top, right, bottom, _ = map(int, boxes(found)[0, 0].tolist())
+    inner = found.parts["train"].gather(torch.tensor([0]))[0, :, top + 4 : bottom - 4, left + 4 : right - 4]
+    assert inner.shape == (3, 24, 24)
+    assert inner[0].min() > 200
+    assert inner[2].max() < 50
+
+
+def test_boxes_that_were_drawn_on_a_picture_as_it_is_stored_are_refused_and_exif_is_named(tmp_path):
+    root = voc_folder(tmp_path, ("dog", 3, 5, 20, 30))
+    (root / "JPEGImages" / "one.png").unlink()
+    turned(root / "JPEGImages" / "one.jpg", 6)
+    sized(root / "Annotations" / "one.xml", "<width>64</width><height>32</height>")
+    assert voc(root).parts["train"].shape == (3, 32, 64)
+    sized(root / "Annotations" / "one.xml", "<width>32</width><height>64</height>")
+    with pytest.raises(DataError, match=r"one\.jpg is 32x64, annotated as 64x32.*EXIF.*Orientation"):
+        voc(root)

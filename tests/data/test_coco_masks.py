@@ -167,3 +167,14 @@ def test_a_shape_that_cannot_be_drawn_is_an_unreadable_mask(tmp_path, segmentati
     with pytest.raises(DataError, match=rf"found 1 of 6 without: 2 \(mask: .*{message}"):
         open_masks(world(tmp_path, annotations))
     assert len(open_masks(tmp_path, max_bad=1, test=0.0, selection=0.2).train) == 4
+
+
+@pytest.mark.parametrize("area", [{}, {"area": None}, {"area": 0}])
+def test_shapes_that_do_not_state_their_area_are_measured(tmp_path, area):
+    annotations = [shape(0, 9, square(4, 4, 8, 8)), shape(0, 4, square(0, 0, 12, 12))]
+    for item in annotations:
+        item.pop("area")
+        item.update(area)
+    found = mask_of(open_masks(world(tmp_path, annotations)), 0)
+    assert found[4:8, 4:8].eq(2).all()
+    assert found[:4, :12].eq(1).all()

@@ -9,11 +9,11 @@ import numpy
 import pyarrow
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from pyarrow import parquet
 
 from tutelage.data import Loader, open_data
-from tutelage.data.encoded import decode, fit
+from tutelage.data.encoded import Encoded, decode, fit, from_pil
 from tutelage.errors import DataError, MissingExtra
 
 
@@ -361,3 +361,27 @@ def test_many_colour_pictures_do_not_hide_behind_grey_ones(tmp_path):
     assert train.shape == (3, 8, 8)
     row = int((train.index % 3 == 1).nonzero()[0])
     assert torch.equal(train.gather(torch.tensor([row]))[0], decode(encoded(int(train.index[row]))))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_pictures_are_turned_as_their_camera_says(orientation, kind):
+    stored, exif, file = Image.new("RGB", (6, 4)), Image.Exif(), io.BytesIO()
+    stored.putdata([(9 * n, 0, 255 - 9 * n) for n in range(24)])
+    exif[0x0112] = orientation
+    stored.save(file, kind, exif=exif)
+    seen = ImageOps.exif_transpose(Image.open(file))
+    assert torch.equal(decode(file.getvalue()), from_pil(seen))
+    assert Encoded(["a"], [file.getvalue()]).header(0) == (3, seen.height, seen.width)
+
+
+def test_a_damaged_note_of_the_camera_leaves_the_picture_as_it_is():
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(file, "WEBP", exif=b"Exif\0\0garbage")
+    assert decode(file.getvalue()).shape == (3, 4, 6)
+
+
+def test_what_is_cut_off_is_said(tmp_path):
+    root = folder(tmp_path, {"cat": 4, "dog": 4}, size=(12, 8))
+    assert any("4x4 cuts up to 33%" in note for note in open_data(root, image_size=4).notes)
+    assert not any("cuts" in note for note in open_data(root, image_size=(6, 4)).notes)

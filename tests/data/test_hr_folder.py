@@ -225,8 +225,9 @@ def test_the_smallest_picture_there_may_be_can_be_measured():
 
 def test_pairs_that_do_not_fit_are_refused_by_name(paired):
     picture(paired / "LR" / "p3x3.png", 9, 12)
-    with pytest.raises(DataError, match=r"p3\.png to be 3 times as large.*24 x 36 and 9 x 12"):
-        opened(paired, patch=18)
+    for in_memory in (True, False):
+        with pytest.raises(DataError, match=r"3 times as large.*found p3\.png \(24 x 36 beside 9 x 12\)\. Crop"):
+            opened(paired, patch=18, in_memory=in_memory)
     (paired / "LR" / "p3x3.png").unlink()
     with pytest.raises(DataError, match=r"p3\.png only in HR"):
         opened(paired, patch=18)
@@ -286,3 +287,19 @@ def test_a_data_set_of_ones_own_gives_pairs_or_large_pictures():
 def test_data_sets_that_are_none_are_refused(source, told):
     with pytest.raises(DataError, match=told):
         opened(source)
+
+
+def test_small_pictures_that_were_rounded_up_are_named_with_a_remedy(tmp_path):
+    for n in range(6):
+        picture(tmp_path / "HR" / f"p{n}.png", 33, 41, seed=n)
+        picture(tmp_path / "LR" / f"p{n}.png", 17, 21, seed=n)
+    with pytest.raises(
+        DataError, match=r"2 times as large.*p0\.png \(33 x 41 beside 17 x 21\).*multiple of 2.*leave the small"
+    ):
+        opened(tmp_path)
+
+
+def test_pictures_in_folders_below_are_counted(flat):
+    folder, _ = flat
+    picture(folder / "more" / "deep" / "p.png", 24, 24)
+    assert any("1 pictures in folders below are not read: more" in note for note in opened(folder).notes)

@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from PIL import Image
 
 from tutelage.data import AugmentMasks, Loader, open_masks
 from tutelage.data.augment_masks import IGNORED
+from tutelage.data.frames import blocks_of
 from tutelage.errors import DataError
 from tutelage.tasks import guess
 
@@ -208,7 +211,7 @@ def test_pictures_and_masks_are_scaled_and_cropped_alike(tmp_path):
 
 
 def test_frames_of_a_video_are_blocks_within_their_sequence(tmp_path):
-    for sequence, count in (("a_", 12), ("b_", 9)):
+    for sequence, count in (("a_", 12), ("b_", 9)):  # three blocks of ten: nothing is guessed
         for n in range(count):
             for folder, write in (("images", picture), ("masks", mask)):
                 write(tmp_path / "train" / folder / f"{sequence}{30 * n:05}.png", seed=n)
@@ -219,7 +222,8 @@ def test_frames_of_a_video_are_blocks_within_their_sequence(tmp_path):
     assert all(parts)
     assert sum(map(len, parts)) == 5, "frames of one block lie in two slices"
     guessed = open_masks(tmp_path, class_names=NAMES)
-    assert any("look like frames of 2 videos" in note for note in guessed.notes)
+    assert guessed.train.blocks is None
+    assert any("frames of 2 videos, too few" in note and "data.frames=10" in note for note in guessed.notes)
     assert open_masks(tmp_path, class_names=NAMES, frames=0).train.blocks is None
     assert open_masks(world(tmp_path / "still"), class_names=NAMES).train.blocks is None
 
@@ -346,3 +350,65 @@ def test_samples_that_are_no_such_pairs_are_refused_by_number(change, message):
         own[4] = (own[4][0], torch.full((8, 8), 9))
     with pytest.raises(DataError, match=message):
         open_masks(own)
+
+
+def named(parts, frames=None, test=0.2):
+    return blocks_of(parts, frames, test)
+
+
+def test_frames_are_guessed_where_numbers_go_on_in_one_step():
+    video = [f"{sequence}_{30 * n:05}" for sequence in ("a", "b") for n in range(160)]
+    blocks, notes = named({"train": video})
+    assert blocks.bincount().tolist() == [10] * 32
+    assert "look like frames of 2 videos" in notes[0]
+    few, notes = named({"train": video, "test": [f"c_{2 * n}" for n in range(50)]})
+    assert few is None
+    assert "too few" in notes[0]
+    assert named({"train": video, "test": [f"c_{2 * n}" for n in range(60)]})[0] is not None
+    assert named({"train": video, "test": ["c_1", "other"]}) == (None, [])
+
+
+def test_photos_with_numbers_are_no_video():
+    numbers = sorted(random.Random(0).sample(range(1, 1000), 400))
+    assert named({"train": [f"IMG_{number:04}" for number in numbers]}) == (None, [])
+    assert named({"train": [f"IMG_{number:04}" for number in range(400)]}) == (None, [])
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    world(tmp_path)
+    picture(tmp_path / "train" / "images" / "02.jpg")
+    with pytest.raises(DataError, match=r"one picture of each name.*found 02\.jpg and 02\.png"):
+        open_masks(tmp_path)
+
+
+@pytest.mark.parametrize("lists", [{"trainval": range(6), "test": range(6, 10)}, {"test": range(6, 10)}])
+def test_what_is_listed_for_testing_is_not_trained_on(tmp_path, lists):
+    folder = tmp_path / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True)
+    for name, numbers in lists.items():
+        (folder / f"{name}.txt").write_text("".join(f"{number:02}\n" for number in numbers))
+    for number in range(10):
+        picture(tmp_path / "JPEGImages" / f"{number:02}.png", seed=number)
+        mask(tmp_path / "SegmentationClass" / f"{number:02}.png", seed=number)
+    splits = open_masks(tmp_path, class_names=NAMES, selection=0.2)
+    assert (len(splits.train), len(splits.selection), len(splits.test)) == (5, 1, 4)
+
+
+def test_masks_of_pictures_that_a_camera_turned(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    world(tmp_path)
+    for split in ("train", "val", "test"):
+        (tmp_path / split / "images" / "02.png").unlink()
+        Image.new("RGB", (12, 16)).save(tmp_path / split / "images" / "02.jpg", exif=exif)
+    assert open_masks(tmp_path).train.shape == (3, 12, 16)
+    mask(tmp_path / "train" / "masks" / "02.png", size=(16, 12))
+    with pytest.raises(DataError, match=r"02 is 16x12, its picture 12x16.*EXIF.*Orientation"):
+        open_masks(tmp_path)
+
+
+def test_one_picture_cannot_be_cut(tmp_path):
+    for folder, write in (("images", picture), ("masks", mask)):
+        write(tmp_path / folder / "0.png")
+    with pytest.raises(DataError, match=r"expected at least 2 samples to draw the test from, found 1\. Add"):
+        open_masks(tmp_path)

@@ -8,11 +8,13 @@ from torch.testing import assert_close
 from tutelage import Distiller, Frozen, Path
 from tutelage.data.boxes import pad
 from tutelage.errors import DataError, ModelError, RecipeError
+from tutelage.export import to_onnx
+from tutelage.export.onnx import opened
 from tutelage.export.standalone import Standalone
 from tutelage.ledger import Ledger, Lesson, Row, Spec
 from tutelage.losses import FGD, anchor_classes, crosskd
 from tutelage.models.candidates import Candidates
-from tutelage.models.detectors import HEADS, detections, inside_head, levels
+from tutelage.models.detectors import HEADS, chosen, detections, inside_head, levels, reorder
 from tutelage.models.sources.detector import pyramid_detector
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_path
@@ -210,6 +212,59 @@ def test_the_candidates_of_an_exported_graph_are_what_the_network_chooses_from(f
         count = int((few[:, 4] >= 0).sum())
         assert_close(scores[kept][:count], few[:count, 5], atol=1e-4, rtol=0)
         assert_close(boxes[kept][:count], few[:count, :4], atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["fcos", "retinanet", "ssdlite", "fasterrcnn"])
+def test_classes_that_are_put_in_another_order_change_their_numbers_alone(family):
+    torch.manual_seed(0)
+    limits = {"size": (64, 64), "channels": 32, "detections_per_img": 50}
+    limits |= {"box_score_thresh" if family == "fasterrcnn" else "score_thresh": 0.0}
+    if family == "fasterrcnn":
+        limits["box_detections_per_img"] = limits.pop("detections_per_img")
+    network = pyramid_detector(family, "mobilenetv3_small_050", num_classes=3, **limits).eval()
+    pictures, order = torch.rand(2, 3, 64, 64), torch.tensor([2.0, 0, 1])
+    with torch.no_grad():
+        before = detections(network, pictures)
+        reorder(network, [2, 0, 1])
+        after = detections(network, pictures)
+    there = after[..., 4] >= 0
+    assert after[..., 4].unique().tolist()[-3:] == [0, 1, 2]
+    after[..., 4][there] = order[after[..., 4][there].long()]
+    assert_close(after, before)
+
+
+def sensitive(family):
+    """A detector that finds something of every class everywhere, and takes nothing for background."""
+    network = net(family, score_thresh=0.0, nms_thresh=0.3, detections_per_img=1000).eval()
+    head = network.head.classification_head
+    for layer in [head.cls_logits] if hasattr(head, "cls_logits") else [block[1] for block in head.module_list]:
+        nn.init.normal_(layer.weight, std=0.02)
+        layer.bias.data.view(-1, 3)[:, 0] = -30
+    return network
+
+
+def assert_chosen(network, candidates, pictures):
+    for network.topk_candidates in (20, 1000):
+        with torch.no_grad():
+            expected, found = detections(network, pictures), chosen(network, candidates, pictures)
+        assert 10 < int((expected[..., 4] >= 0).sum()) < expected[..., 4].numel()
+        assert_close(found[..., 4:], expected[..., 4:], atol=1e-4, rtol=0)
+        assert_close(found[..., :4], expected[..., :4], atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["fcos", "retinanet", "ssdlite"])
+def test_boxes_chosen_from_the_candidates_are_those_the_network_finds(family):
+    network, pictures = sensitive(family), torch.rand(2, 3, 80, 96)
+    with torch.no_grad():
+        assert_chosen(network, Candidates(network)(pictures), pictures)
+
+
+@pytest.mark.parametrize("family", ["fcos", "ssdlite"])
+def test_so_are_those_chosen_from_what_an_onnx_file_says(family, tmp_path):
+    pytest.importorskip("onnxruntime")
+    network, pictures = sensitive(family), torch.rand(2, 3, 64, 64)
+    to_onnx(Detection(2).exported(network), tmp_path, input_shape=(3, 64, 64), sample_inputs=pictures)
+    assert_chosen(network, opened(tmp_path / "model.onnx")(pictures), pictures)
 
 
 def test_candidates_are_traced_for_any_number_of_pictures():

@@ -83,9 +83,11 @@ def suggested(prepared: Prepared) -> dict[str, dict[str, float]]:
     for name, spec in paths.items():
         if spec.loss.use not in SOFTENED or spec.student or spec.loss.as_dict().get("standardise"):
             continue
-        found[name] = {
+        each = {
             teacher: suggest(examined.softness, capacity=size / parameters(prepared.teachers[teacher]))
             for teacher, examined in prepared.examined.items()
             if examined.softness and (spec.teachers is None or teacher in spec.teachers)
         }
+        if each:
+            found[name] = each
     return found

@@ -6,19 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from tutelage.data import Slice
 from tutelage.engine.evaluate import collect
 from tutelage.errors import InputError, RunError
 from tutelage.export import to_int8, to_onnx, to_pt2
 from tutelage.export.parity import Runtime
+from tutelage.ledger import Batch
 from tutelage.models import find
+from tutelage.models.detectors import chosen, is_detector
 from tutelage.models.folder import read_config
 from tutelage.recipe import schema
 from tutelage.recipe.build import build_data, build_loader, build_task, choose_task, task_class
 from tutelage.tasks.base import Task
 from tutelage.verdict import value
 
+from . import runfolder
+from .evaluate import OTHER_CUT, owns
 from .show import say
 
 MOST = 64
@@ -41,7 +46,8 @@ def export(
     """Write a run's student in another format, and compare the two on pictures of the test split.
 
     The normalisation is inside: the exported model takes pictures as floats in [0, 1]. Where the run's data cannot be
-    opened, such as a data set given from Python, the two are compared on noise, and that is said.
+    opened, such as a data set given from Python, the two are compared on noise, and that is said. That the run's
+    data have changed is said of int8, whose ranges and score may then be those of other samples.
 
     Args:
         run: A run folder.
@@ -70,7 +76,7 @@ def export(
     if not (folder / "config.json").exists():
         raise RunError(f"export: expected a finished run with {model}/config.json in {run}, found none.")
     config = read_config(folder)
-    recipe, _ = choose_task(schema.parse(schema.read(run / "recipe.yaml")), {})
+    recipe, _ = choose_task(schema.parse(runfolder.recipe_of(run)), {})
     try:
         splits = build_data(recipe, {}, allow_import)
     except InputError as error:
@@ -82,18 +88,21 @@ def export(
         task = task_class(recipe, allow_import)(config["classes"])  # type: ignore[call-arg]
     else:
         pictures, task = _spread(splits.test, MOST), build_task(recipe, splits, allow_import)
+    network = find(str(folder), allow_import=allow_import).eval()
     options: dict[str, Any] = {}
     if format == "int8":
+        if not owns(run, splits):
+            say(f"  {OTHER_CUT}")
         loader = build_loader(recipe.data, splits, "selection")
         options = {
             "calibration": _spread(splits.train, RANGES),
-            "score": lambda runtime: _score(runtime, task, loader),
+            "score": lambda runtime: _score(runtime, network, task, loader),
             "higher_is_better": task.higher_is_better,
             "most_lost": most_lost,
         }
     out = run / "export" if model == "student" else run / "export" / model
     parity = FORMATS[format](  # type: ignore[operator]
-        task.exported(find(str(folder), allow_import=allow_import)),
+        task.exported(network),
         out,
         input_shape=(pictures.shape[1], pictures.shape[2], pictures.shape[3]),
         classes=config["classes"],
@@ -119,7 +128,12 @@ def _spread(part: Slice, most: int) -> torch.Tensor:
     return (pictures.float().div(255) if pictures.dtype == torch.uint8 else pictures).clamp(0, 1)
 
 
-def _score(runtime: Runtime, task: Task, loader: Any) -> float:
-    """The main metric of what a file says."""
-    said = collect(lambda batch: runtime(batch.inputs), task, loader)
+def _score(runtime: Runtime, network: nn.Module, task: Task, loader: Any) -> float:
+    """The main metric of what a file says; of a detector's candidates, of the boxes that are chosen from them."""
+
+    def ask(batch: Batch) -> torch.Tensor:
+        output = runtime(batch.inputs)
+        return chosen(network, output, batch.inputs) if is_detector(network) else output
+
+    said = collect(ask, task, loader)
     return value(said.scores(task), task.parts)

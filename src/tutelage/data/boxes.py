@@ -14,9 +14,9 @@ from torch import Tensor
 from tutelage.errors import DataError
 
 from .augment_boxes import NO_BOX, AugmentBoxes
-from .encoded import Encoded, in_threads, inside, open_encoded, size_of
+from .encoded import Encoded, in_threads, inside, open_encoded, size_of, told_of_turning
 from .slices import Slice
-from .source import Source
+from .source import Source, refuse_shared
 
 STEP = 32
 """Pictures are given sides that are multiples of this: detectors would pad them to it themselves."""
@@ -118,11 +118,12 @@ def from_annotated(
 
     Raises:
         DataError: A box lies outside its picture, is no box, or has a class that is not known; a picture has another
-            size than the one that was annotated; there is no picture or no box to learn from.
+            size than the one that was annotated, or is in two parts; there is no picture or no box to learn from.
     """
     files = [file for part in parts.values() for file in part.files]
     if not parts["train"].files:
         raise DataError(f"expected pictures in the training set of {name}, found none.")
+    refuse_shared({part: members.files for part, members in parts.items()})
     found, bad = in_threads(lambda number: size_of(files[number]), range(len(files)))
     _refuse_resized(files, found, [size for part in parts.values() for size in part.sizes or [None] * len(part.files)])
     shape = common_shape(set(found.values()) or {(STEP, STEP)}, image_size)
@@ -155,7 +156,7 @@ def _refuse_resized(
         raise DataError(
             f"expected pictures of the height and width that their annotations state, found {len(differ):,} that are "
             f"not: {files[number].name} is {high}x{wide}, annotated as {old}. Bring back the pictures that were "
-            "annotated, or scale the boxes and mend the sizes."
+            f"annotated, or scale the boxes and mend the sizes.{told_of_turning((high, wide), stated[number])}"
         )
 
 
@@ -194,7 +195,7 @@ class Census:
             if name not in self.numbers:
                 raise DataError(
                     f"{where}: expected boxes of the classes {', '.join(list(self.numbers)[:12])}; found {name!r}. "
-                    "Mend the annotation, or name the class in the training set."
+                    "Mend the annotation, or bring a picture of it into the training set."
                 )
             if not all(map(math.isfinite, (left, top, right, bottom))):
                 raise DataError(f"{where}: expected four finite numbers for each box, found {box}. Mend it.")

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections import Counter
 from collections.abc import Container, Mapping
 from typing import Any
@@ -11,8 +12,12 @@ from tutelage.errors import DataError
 from .boxes import Annotated, from_annotated
 from .source import Source
 
-WORDS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
-"""Words in a file's name, or in its folder's, and the part it holds."""
+WORDS = {
+    "train": ("train", "training", "trainval"),
+    "selection": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Words in a file's name, or in its folder's, and the part it holds; the first counts for more."""
 
 
 def coco(root: pathlib.Path, **options: Any) -> Source | None:
@@ -52,7 +57,7 @@ def contents(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, dict[str, Any]
     A test set without annotations is left out.
 
     Raises:
-        DataError: A file is damaged.
+        DataError: A file is damaged, or its name says two parts.
     """
     files = {"train": root} if root.is_file() else _files(root)
     read = {part: (file, content) for part, file in files.items() if (content := _content(file)) is not None}
@@ -101,16 +106,23 @@ def pictures_of(
 
 
 def _files(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The JSON file of each part."""
+    """The JSON file of each part, by whole words: ``latest_train2017.json`` is no test set."""
     here = sorted({*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")})
     if len(here) == 1:
         return {"train": here[0]}
+    said = {file: re.findall("[a-z]+", (file.parent if file.name[0] == "_" else file).stem.lower()) for file in here}
     found: dict[str, pathlib.Path] = {}
     for part, words in WORDS.items():
-        for file in here:
-            text = f"{file.parent.name if file.name.startswith('_') else ''} {file.stem}".lower()
-            if any(word in text for word in words) and ("instances" in text or part not in found):
-                found[part] = file
+        fitting = [file for word in words for file in here if word in said[file]]
+        fitting.sort(key=lambda file: "instances" not in said[file])
+        if fitting:
+            twin = next((other for other, file in found.items() if file == fitting[0]), None)
+            if twin is not None:
+                raise DataError(
+                    f"expected one part in the name of each file, found {fitting[0].name} for {twin} and {part}. "
+                    "Rename it."
+                )
+            found[part] = fitting[0]
     return found
 
 

@@ -63,16 +63,33 @@ def filled(shape: Any, size: tuple[int, int]) -> Tensor:
     """
     from faster_coco_eval.core import mask as coder
 
+    return torch.from_numpy(coder.decode(_runs(shape, size))).bool()
+
+
+def _runs(shape: Any, size: tuple[int, int]) -> Any:
+    """The same as compressed runs."""
+    from faster_coco_eval.core import mask as coder
+
     if isinstance(shape, list):
         if not all(isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in shape):
             raise ValueError("a polygon of fewer than three points, or of half a point")
-        runs = coder.merge(coder.frPyObjects(shape, *size))
-    elif isinstance(shape, dict) and list(shape.get("size", ())) == list(size):
-        runs = coder.frPyObjects(shape, *size) if isinstance(shape["counts"], list) else shape
-    else:
-        told = f"runs of size {shape.get('size')}" if isinstance(shape, dict) else type(shape).__name__
-        raise ValueError(f"{told} for a picture of {size[0]}x{size[1]}")
-    return torch.from_numpy(coder.decode(runs)).bool()
+        return coder.merge(coder.frPyObjects(shape, *size))
+    if isinstance(shape, dict) and list(shape.get("size", ())) == list(size):
+        return coder.frPyObjects(shape, *size) if isinstance(shape["counts"], list) else shape
+    told = f"runs of size {shape.get('size')}" if isinstance(shape, dict) else type(shape).__name__
+    raise ValueError(f"{told} for a picture of {size[0]}x{size[1]}")
+
+
+def _area(item: Mapping[str, Any], size: tuple[int, int]) -> float:
+    """How many pixels a shape has: as is stated, else as it is drawn."""
+    from faster_coco_eval.core import mask as coder
+
+    if stated := float(item.get("area") or 0.0):
+        return stated
+    try:
+        return float(coder.area(_runs(item["segmentation"], size)))
+    except Exception:  # a shape that cannot be drawn is counted where masks are read
+        return 0.0
 
 
 def coco_masks(
@@ -128,7 +145,7 @@ def _drawn(file: pathlib.Path, content: Mapping[str, Any], values: Mapping[int, 
                     "Files of boxes alone are for detection: --task detection."
                 )
             crowd = bool(item.get("iscrowd"))
-            area = float("inf") if crowd else float(item.get("area", 0.0))
+            area = float("inf") if crowd else _area(item, sizes[item["image_id"]])
             found[item["image_id"]].append((-area, IGNORED if crowd else values[item["category_id"]], shape))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):

@@ -51,10 +51,12 @@ def stratified(
     least = (present >= 0).long()
     scarce = (sizes < least * (1 + leave)).nonzero().flatten()
     if len(scarce):
-        name = classes[int(present[scarce[0]])]
+        each, of = " of each class", f" of class {classes[int(present[scarce[0]])]!r}"
+        if len(classes) == 1:  # where there are no classes, all that is known is one
+            each = of = ""
         raise DataError(
-            f"expected at least {1 + leave} samples of each class to draw the {what} from, found "
-            f"{int(sizes[scarce[0]])} of class {name!r}. Add samples, leave it out, or bring a {what} split."
+            f"expected at least {1 + leave} samples{each} to draw the {what} from, found {int(sizes[scarce[0]])}{of}. "
+            f"Add samples{', leave it out' * bool(of)}, or bring a {what} split."
         )
     if isinstance(amount, int) and total < least.sum():
         raise DataError(

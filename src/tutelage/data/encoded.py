@@ -23,8 +23,23 @@ if TYPE_CHECKING:
 
 HELD = 2 * 10**9
 """Pictures that take fewer bytes than this when decoded are held in memory."""
+CROPPED = 0.98
+"""A picture of which less is kept is said to be cropped; the rest is rounding."""
 CHECKED = 100_000
 """Up to this many pictures that are not held are decoded once at opening; of more only headers are read."""
+
+ORIENTATION = 0x0112
+"""The tag of EXIF that says how a camera was held."""
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What Pillow calls the turn that makes up for it; from 5 on sides are exchanged."""
 
 Shape = tuple[int, int, int]
 Bring = Callable[[Tensor, Shape], Tensor]
@@ -54,7 +69,7 @@ class Encoded:
     def header(self, number: int) -> Shape:
         """The shape of one picture, from its first bytes."""
         with _open(self._bytes(number)) as image:
-            return (1 if _is_grey(image) else 3, image.height, image.width)
+            return (1 if _is_grey(image) else 3, *_size(image))
 
     def mark(self, number: int) -> bytes:
         """What tells this picture from another: its bytes, or its file's name and size."""
@@ -160,6 +175,8 @@ def open_encoded(
     _refuse(encoded, bad, max_bad)
     bring = bring or fit
     shape, notes = _choose(shapes, image_size)
+    if image_size is not None and bring is fit:
+        notes = _cropped(shapes, shape)
     good = [number for number in range(len(encoded)) if number not in bad]
     if _held(shape, len(encoded), in_memory):
         pictures, bad, _ = _decode(encoded, shape, bring, exact=False)
@@ -178,14 +195,14 @@ def decode(content: bytes) -> Tensor:
         content: The bytes of the file.
 
     Returns:
-        uint8 ``[1, h, w]`` if it is grey, else ``[3, h, w]``. Of 16-bit grey the upper 8 bits are kept;
-        transparency is dropped.
+        uint8 ``[1, h, w]`` if it is grey, else ``[3, h, w]``, turned as its EXIF tag says. Of 16-bit grey the upper
+        8 bits are kept; transparency is dropped.
 
     Raises:
         Exception: The picture cannot be read; Pillow has many names for it.
     """
     with _open(content) as image:
-        return from_pil(image)
+        return from_pil(_upright(image))
 
 
 def fit(picture: Tensor, shape: Shape) -> Tensor:
@@ -230,11 +247,21 @@ def inside(picture: Tensor, shape: Shape) -> Tensor:
 
 
 def size_of(file: pathlib.Path) -> tuple[int, int]:
-    """Height and width of a picture, from the head of its file."""
+    """Height and width of a picture as it is seen, from the head of its file."""
     from PIL import Image
 
     with Image.open(file) as image:
-        return image.height, image.width
+        return _size(image)
+
+
+def told_of_turning(size: tuple[int, int], other: tuple[int, int] | None) -> str:
+    """What to do where one size is the other with its sides exchanged, as cameras do; else empty."""
+    if size == other or size[::-1] != other:
+        return ""
+    return (
+        " Pictures are turned as their EXIF tag says; where that was not done before, turn what was made of them, or "
+        "remove the tag Orientation."
+    )
 
 
 def _as_pil(picture: Tensor) -> "Image":
@@ -280,6 +307,30 @@ def _open(content: bytes) -> "Image":
         raise ValueError("no picture file" if content else "empty") from None
 
 
+def _orientation(image: "Image") -> int:
+    """How EXIF says that the camera was held, 1 to 8; 1, upright, where it says nothing."""
+    if "exif" not in image.info:  # Pillow would decode the whole picture to look for it behind the pixels
+        return 1
+    try:
+        tag = image.getexif().get(ORIENTATION)
+    except Exception:  # damaged EXIF does not make a picture unreadable
+        return 1
+    return int(tag) if tag in _TURNS else 1
+
+
+def _upright(image: "Image") -> "Image":
+    """The picture as it is seen: cameras store it as they were held."""
+    from PIL.Image import Transpose
+
+    held = _orientation(image)
+    return image if held == 1 else image.transpose(Transpose[_TURNS[held]])
+
+
+def _size(image: "Image") -> tuple[int, int]:
+    """Height and width of the picture as it is seen."""
+    return (image.height, image.width) if _orientation(image) < 5 else (image.width, image.height)
+
+
 def _is_grey(image: "Image") -> bool:
     return image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
 
@@ -299,6 +350,18 @@ def _choose(shapes: Mapping[int, Shape], image_size: int | tuple[int, int] | Non
         f"{side}x{side}; image_size sets another size."
     )
     return (channels, side, side), [note]
+
+
+def _cropped(shapes: Mapping[int, Shape], shape: Shape) -> list[str]:
+    """A note where pictures of other proportions are cropped."""
+    _, height, width = shape
+    kept = [min(high * width, wide * height) / max(high * width, wide * height) for _, high, wide in shapes.values()]
+    if min(kept) > CROPPED:
+        return []
+    return [
+        f"image_size {height}x{width} cuts up to {1 - min(kept):.0%} off pictures of other proportions: they are "
+        "scaled until the shorter side fits, then cropped at the centre."
+    ]
 
 
 def _held(shape: Shape, count: int, in_memory: bool | None) -> bool:

@@ -11,8 +11,8 @@ from torch import Tensor
 from tutelage.errors import DataError
 
 from .cut import cut
-from .encoded import HELD, Encoded, from_pil
-from .image_folder import SUFFIXES
+from .encoded import HELD, Encoded, from_pil, told_of_turning
+from .image_folder import SUFFIXES, pictures_below
 from .own import sample_of
 from .pairs import Given, Pairs, PairSlice
 from .slices import Splits
@@ -104,13 +104,15 @@ def open_pairs(
     if patches < 1:
         raise DataError(f"data.patches: expected 1 or more, found {patches}.")
     shapes = {part: _shapes(sides.large) for part, sides in found.items()}
-    small = [_shapes(sides.small) for sides in found.values() if sides.small is not None]
-    kinds = {shape[0] for each in (*shapes.values(), *small) for shape in each}
+    small = {part: _shapes(sides.small) for part, sides in found.items() if sides.small is not None}
+    kinds = {shape[0] for each in (*shapes.values(), *small.values()) for shape in each}
     channels = max(kinds)
     bytes_ = sum(channels * shape[1] * shape[2] for each in shapes.values() for shape in each)
     held = bytes_ < HELD if in_memory is None else in_memory
     options: dict[str, Any] = {"scale": scale, "channels": channels, "patch": patch, "held": held}
     for part, sides in found.items():
+        if part in small:
+            _refuse_unequal(sides.large, shapes[part], small[part], scale)
         _refuse_small(part, sides.large, shapes[part], patch, scale)
     parts = {part: PairSlice(Pairs(sides.large, sides.small, **options)) for part, sides in found.items()}
     layout = "HR pictures" if found["train"].small is None else "HR and LR pictures"
@@ -140,9 +142,16 @@ def recognised(source: Any) -> str | None:
     below = {f.name.lower() for f in _folders(train)}
     if "hr" in below or (below and below <= {f"x{scale}" for scale in _SCALES}):
         return f"{train.name}/ holds large and small pictures"
-    if not below and _pictures(train):
+    if not below and _pictures(train) and not _annotated(train):
         return f"{train.name}/ holds pictures without classes, masks or boxes"
     return None
+
+
+def _annotated(folder: pathlib.Path) -> bool:
+    """Whether annotations lie beside the pictures: XML, JSON, or a text file with a picture's name."""
+    stems = {path.stem for path in _pictures(folder)}
+    kinds = ((path.stem, path.suffix.lower()) for path in folder.iterdir())
+    return any(kind in (".xml", ".json") or (kind == ".txt" and stem in stems) for stem, kind in kinds)
 
 
 def _folder(source: Any, root: str) -> pathlib.Path:
@@ -249,13 +258,13 @@ def _partner(large: pathlib.Path, small: Mapping[str, pathlib.Path]) -> pathlib.
 
 
 def _scale(found: Mapping[str, Sides], asked: int | None) -> int:
-    """The scale that the first pair has; what was asked for, or 2, where there is none."""
+    """The scale that the first pair is nearest to; what was asked for, or 2, where there is none."""
     sides = next((sides for sides in found.values() if sides.small is not None), None)
     if sides is None or sides.small is None:
         scale = 2 if asked is None else asked
     else:
         large, small = (_shapes(side, first=True)[0] for side in (sides.large, sides.small))
-        scale = large[1] // small[1]
+        scale = min(_SCALES, key=lambda each: abs(large[1] - each * small[1]))
         if asked not in (None, scale):
             raise DataError(
                 f"data.scale: expected {scale}, by which {sides.large.names[0]} is larger than its small picture; "
@@ -277,6 +286,24 @@ def _shapes(encoded: Encoded | Given, *, first: bool = False) -> list[Shape]:
     if broken:
         raise DataError(f"expected readable pictures, found {_told(broken)}. Mend or remove them.")
     return shapes
+
+
+def _refuse_unequal(large: Encoded | Given, shapes: Sequence[Shape], small: Sequence[Shape], scale: int) -> None:
+    """A large picture without what is left over at its edges is `scale` times its small one."""
+    wrong = [
+        (name, of[1:], size[1:])
+        for name, of, size in zip(large.names, shapes, small, strict=True)
+        if (of[1] // scale, of[2] // scale) != size[1:]
+    ]
+    if wrong:
+        told = [f"{name} ({of[0]} x {of[1]} beside {size[0]} x {size[1]})" for name, of, size in wrong]
+        _, of, size = wrong[0]
+        turned = told_of_turning((of[0] // scale, of[1] // scale), size)
+        raise DataError(
+            f"expected large pictures {scale} times as large as their small ones, found {_told(told)}. Crop the large "
+            f"ones to a multiple of {scale} and make the small ones anew, or leave the small ones out: they are made "
+            f"then.{turned}"
+        )
 
 
 def _refuse_small(part: str, large: Encoded | Given, shapes: Sequence[Shape], patch: int, scale: int) -> None:
@@ -303,9 +330,19 @@ def _notes(found: Mapping[str, Sides], kinds: set[int], scale: int, patch: int, 
     notes = [f"training: {each} patches of {patch} x {patch} of each picture in an epoch; else whole pictures."]
     if any(sides.small is None for sides in found.values()):
         notes.append(f"small pictures are made by bicubic downscaling, x{scale}, as MATLAB's imresize does it.")
+    notes += _unread(found)
     if len(kinds) > 1:
         notes.append("some pictures are grey: they are taken as pictures of equal colours.")
     return notes
+
+
+def _unread(found: Mapping[str, Sides]) -> list[str]:
+    """A note on pictures in folders below those that are read."""
+    sides = [side for each in found.values() for side in (each.large, each.small) if isinstance(side, Encoded)]
+    places = {content.parent for side in sides for content in side.contents if isinstance(content, pathlib.Path)}
+    below = [path.relative_to(place) for place in places for path in pictures_below(place) if path.parent not in places]
+    folders = sorted({path.parts[0] for path in below})
+    return [f"{len(below):,} pictures in folders below are not read: {_told(folders)}."] if below else []
 
 
 def _folders(root: pathlib.Path) -> list[pathlib.Path]:

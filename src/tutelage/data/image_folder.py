@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tutelage.errors import DataError
@@ -36,6 +36,48 @@ def listed_names(file: pathlib.Path) -> list[str]:
     return [line for line in lines if line]
 
 
+def by_stem(folder: pathlib.Path, suffixes: Collection[str]) -> dict[str, pathlib.Path]:
+    """The files below a folder by their path within it, without a suffix.
+
+    Raises:
+        DataError: Two differ only in their suffix.
+    """
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    found: dict[str, pathlib.Path] = {}
+    for path in sorted(files):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise DataError(
+                f"expected one picture of each name in {folder}, for what belongs to it has that name; found "
+                f"{found[stem].name} and {path.name}. Rename or remove one."
+            )
+        found[stem] = path
+    return found
+
+
+def voc_lists(folder: pathlib.Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """The names of each part, as the lists of Pascal VOC have them; empty where there are none.
+
+    Without ``train.txt``, ``trainval.txt`` is the training set and the list of validation is part of it; without
+    either, the training set is what is on no list.
+
+    Args:
+        folder: Where the lists are.
+        names: All names there are.
+    """
+    files = {
+        part: [file for word in words if (file := folder / f"{word}.txt").is_file()] for part, words in SPLITS.items()
+    }
+    both = folder / "trainval.txt"
+    if not files["train"] and both.is_file():
+        files |= {"train": [both], "selection": []}
+    lists = {part: listed_names(several[0]) for part, several in files.items() if several}
+    if not lists or "train" in lists:
+        return lists
+    listed = {name for part in lists.values() for name in part}
+    return {"train": [name for name in names if name not in listed], **lists}
+
+
 def image_folder(root: pathlib.Path, **options: Any) -> Source | None:
     """``CLASS/PICTURE``, or ``train/CLASS/PICTURE`` with ``val`` and ``test`` beside it where they exist.
 
@@ -53,7 +95,7 @@ def image_folder(root: pathlib.Path, **options: Any) -> Source | None:
     layout = f"ImageFolder with {', '.join(path.name for path in splits.values())}" if splits else "ImageFolder"
     found, notes = {}, []
     for split, folder in (splits or {"train": root}).items():
-        classes = {path.name: _pictures(path) for path in _folders(folder)}
+        classes = {path.name: pictures_below(path) for path in _folders(folder)}
         loose = sum(_is_picture(path) for path in folder.iterdir())
         if loose:
             notes.append(f"{folder.name}/: {loose:,} pictures outside class folders have no label and are left out.")
@@ -79,7 +121,8 @@ def _folders(root: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(hidden))
 
 
-def _pictures(folder: pathlib.Path) -> list[pathlib.Path]:
+def pictures_below(folder: pathlib.Path) -> list[pathlib.Path]:
+    """All pictures in a folder and in those below it."""
     walk = os.walk(folder, followlinks=True)
     files = (pathlib.Path(where) / name for where, _, names in walk for name in names)
     return sorted(path for path in files if _is_picture(path))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tutelage.errors import DataError
 
 from .coco_masks import Drawn
-from .image_folder import SPLITS, SUFFIXES, listed_names
+from .image_folder import SPLITS, SUFFIXES, by_stem, voc_lists
 
 PICTURES = ("images", "image", "imgs", "jpegimages")
 MASKS = ("masks", "mask", "labels", "annotations", "segmentationclass")
@@ -67,31 +67,23 @@ def find_pairs(root: pathlib.Path) -> tuple[str, dict[str, list[Pair]]] | None:
 
 
 def _voc(root: pathlib.Path, there: Mapping[str, pathlib.Path]) -> dict[str, list[Pair]]:
-    lists = root / "ImageSets" / "Segmentation"
-    pictures = _by_stem(there["jpegimages"], SUFFIXES)
-    masks = _by_stem(there["segmentationclass"], MARKS)
-    listed = {}
-    for split, names in SPLITS.items():
-        file = next((lists / f"{name}.txt" for name in names if (lists / f"{name}.txt").is_file()), None)
-        if file is None:
-            continue
-        wanted = listed_names(file)
-        if lost := [name for name in wanted if name not in pictures]:
-            raise DataError(f"expected the pictures that {file} names, found {len(lost):,} missing: {some_of(lost)}.")
-        listed[split] = [Pair(name, pictures[name], masks.get(name)) for name in wanted]
-    return listed if "train" in listed else {"train": [Pair(n, pictures[n], m) for n, m in sorted(masks.items())]}
+    pictures = by_stem(there["jpegimages"], SUFFIXES)
+    masks = by_stem(there["segmentationclass"], MARKS)
+    lists = voc_lists(root / "ImageSets" / "Segmentation", sorted(masks)) or {"train": sorted(masks)}
+    for split, names in lists.items():
+        if lost := [name for name in names if name not in pictures]:
+            raise DataError(
+                f"expected a picture in {there['jpegimages']} for each name of the {split} set, found {len(lost):,} "
+                f"missing: {some_of(lost)}. Add them, or strike the names from the list."
+            )
+    return {split: [Pair(name, pictures[name], masks.get(name)) for name in names] for split, names in lists.items()}
 
 
 def _pairs(root: pathlib.Path, pictures: pathlib.Path, masks: pathlib.Path | None) -> list[Pair]:
-    marks = {} if masks is None else _by_stem(masks, MARKS)
-    shown = _by_stem(pictures, SUFFIXES)
+    marks = {} if masks is None else by_stem(masks, MARKS)
+    shown = by_stem(pictures, SUFFIXES)
     prefix = pictures.relative_to(root).as_posix()
     return [Pair(f"{prefix}/{stem}", file, marks.get(stem)) for stem, file in sorted(shown.items())]
-
-
-def _by_stem(folder: pathlib.Path, suffixes: Sequence[str] | set[str]) -> dict[str, pathlib.Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith("."))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(files)}
 
 
 def _folders(root: pathlib.Path) -> dict[str, pathlib.Path]:

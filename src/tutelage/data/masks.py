@@ -14,12 +14,12 @@ from tutelage.errors import DataError
 from .augment_masks import IGNORED, AugmentMasks
 from .coco_masks import Drawn, coco_masks
 from .cut import cut
-from .encoded import Encoded, Shape, in_threads, open_encoded
+from .encoded import Encoded, Shape, in_threads, open_encoded, told_of_turning
 from .frames import blocks_of
 from .mask_files import LAYOUTS, Pair, any_mask, find_pairs, some_of
 from .own import PARTS, picture_of, refuse_shape, sample_of
 from .slices import UNLABELLED, Slice, Splits
-from .source import Source
+from .source import Source, refuse_shared
 
 
 class Masks:
@@ -96,7 +96,7 @@ def open_masks(
         ignore_index: The value of pixels that belong to no class. By default 255, and, where the classes are named, a
             single value beyond them.
         frames: Frames of a video that follow each other and count as one, 0 for none; by default
-            `FRAMES` where the names look like frames.
+            `FRAMES` where the names look like frames and there are enough of them.
         image_size: Height and width to bring pictures and masks to, as for `open_data`.
         seed: Another seed cuts other slices.
         selection: Share of the training set held out for selection, if there is no validation split.
@@ -133,7 +133,7 @@ def open_masks(
         )
     layout, pairs = found
     options = {"image_size": image_size, "in_memory": in_memory, "max_bad": max_bad}
-    opened = _open(root, layout, pairs, class_names, ignore_index, frames, notes, **options)
+    opened = _open(root, layout, pairs, class_names, ignore_index, frames, test, notes, **options)
     return cut(opened, limit=limit, labels=labels, **sizes)
 
 
@@ -193,6 +193,7 @@ def _open(
     class_names: Sequence[str] | None,
     ignore_index: int | None,
     frames: int | None,
+    test: float,
     notes: Sequence[str] = (),
     **options: Any,
 ) -> Source:
@@ -200,6 +201,7 @@ def _open(
         raise DataError(f"expected pictures in the training set of {root}, found none.")
     bare = [part for part, members in pairs.items() if part != "train" and not any_mask({part: members})]
     pairs = {part: members for part, members in pairs.items() if part not in bare}
+    refuse_shared({part: [pair.picture for pair in members] for part, members in pairs.items()})
     every = [pair for part in pairs.values() for pair in part]
     encoded = Encoded([pair.name for pair in every], [pair.picture for pair in every])
     opened = open_encoded(encoded, **options)
@@ -219,7 +221,7 @@ def _open(
         raise DataError(f"expected masks with pixels of a class in {root}, found none: all are ignored.")
     labels = torch.where(known, 0, UNLABELLED)
     index = torch.cat([torch.arange(len(part)) for part in pairs.values()])
-    blocks, said = blocks_of([[pair.name for pair in part] for part in pairs.values()], frames)
+    blocks, said = blocks_of({part: [pair.name for pair in members] for part, members in pairs.items()}, frames, test)
     whole = Slice(opened.pictures, labels, classes, truth=masks, index=index, blocks=blocks)
     parts, first = {}, 0
     keep = torch.tensor([number in usable for number in range(len(every))])
@@ -316,7 +318,7 @@ def _look(
         raise DataError(
             f"expected masks of the size of their pictures, found {len(differ):,} that are not: the mask of "
             f"{pair.name} is {size[0]}x{size[1]}, its picture {of[0]}x{of[1]}. Make them alike: they are "
-            "scaled together."
+            f"scaled together.{told_of_turning(size, of)}"
         )
     return set(found), {number: values for number, (values, *_) in found.items()}, bad
 

@@ -17,12 +17,13 @@ from .mask_files import find_pairs
 from .own_boxes import own_boxes
 from .slices import Splits
 from .source import Source
-from .voc import PICTURES, voc
-from .yolo import yolo
+from .voc import places, voc
+from .yolo import labelled, yolo
 
 LAYOUTS = {
-    "VOC": "JPEGImages, Annotations/NAME.xml and ImageSets/Main/{train,val,test}.txt",
-    "COCO": "JSON files with images, annotations and categories, in the folder or in annotations/",
+    "VOC": "JPEGImages, Annotations/NAME.xml and ImageSets/Main/{train,val,test}.txt, or NAME.xml beside each picture",
+    "COCO": "JSON files with images, annotations and categories, in the folder or in annotations/, with train, val or "
+    "test in their names",
     "YOLO": "images/SPLIT and labels/SPLIT (or SPLIT/images and SPLIT/labels) with a text file for each picture",
 }
 
@@ -101,15 +102,14 @@ def looks_like_boxes(path: pathlib.Path) -> str | None:
         return "COCO JSON" if path.suffix.lower() == ".json" else None
     if not path.is_dir():
         return None
-    if any((path / "Annotations").glob("*.xml")) and any((path / name).is_dir() for name in PICTURES):
+    if places(path) is not None:
         return "Pascal VOC boxes"
     if any(path.glob("annotations/*.json")) or any(path.glob("*/_annotations.coco.json")):
         return "COCO JSON"
     # Where there are masks beside such a file, the folder is one for segmentation.
     if any(map(_reads_like_coco, path.glob("*.json"))) and find_pairs(path) is None:
         return "COCO JSON"
-    pairs = [(path / "labels")] + [path / split / "labels" for split in ("train", "training")]
-    return "YOLO boxes" if any(any(folder.rglob("*.txt")) for folder in pairs if folder.is_dir()) else None
+    return "YOLO boxes" if "train" in labelled(path) else None
 
 
 def _reads_like_coco(file: pathlib.Path) -> bool:

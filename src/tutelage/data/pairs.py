@@ -49,7 +49,8 @@ class Pairs:
 
     Args:
         large: The large pictures.
-        small: The small ones, in the same order; None: each is made of the large one, by `bicubic.downscale`.
+        small: The small ones, in the same order, each as large as `bicubic.downscale` would make it; None: each is made
+            of the large one, by that.
         scale: How many times larger.
         channels: 1 only if all are grey.
         patch: Side of a training patch of the large picture.
@@ -83,13 +84,7 @@ class Pairs:
         if self.in_memory:
             return self._held[number]
         large = modcrop(self._read(self._large, number), self.scale)
-        small = downscale(large, self.scale) if self._small is None else self._read(self._small, number)
-        if tuple(large.shape[1:]) != tuple(side * self.scale for side in small.shape[1:]):
-            raise DataError(
-                f"expected {self._large.names[number]} to be {self.scale} times as large as its small picture, found "
-                f"{large.shape[1]} x {large.shape[2]} and {small.shape[1]} x {small.shape[2]}."
-            )
-        return small, large
+        return (downscale(large, self.scale) if self._small is None else self._read(self._small, number)), large
 
     def _read(self, encoded: Encoded | Given, number: int) -> Tensor:
         try:

@@ -1,5 +1,6 @@
 """What a reader of one layout hands over: the parts a data set brings, before anything is cut."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,3 +84,19 @@ def from_encoded(
         here = torch.arange(first, first + len(members.labels))
         parts[part], first = whole.select(here[opened.readable[here]]), first + len(here)
     return Source(name, layout, parts, [*notes, *opened.notes])
+
+
+def refuse_shared(parts: Mapping[str, Sequence[pathlib.Path]]) -> None:
+    """Refuse a picture that lies in two parts.
+
+    Raises:
+        DataError: There is one.
+    """
+    where: dict[pathlib.Path, str] = {}
+    for part, files in parts.items():
+        if shared := [file for file in files if file in where]:
+            raise DataError(
+                f"expected parts that share no picture, found {len(shared):,} that are in two: {shared[0].name} is in "
+                f"{where[shared[0]]} and in {part}. Strike them from one."
+            )
+        where |= dict.fromkeys(files, part)

@@ -1,4 +1,4 @@
-"""Pascal VOC: ``JPEGImages``, ``Annotations/*.xml`` and lists of names in ``ImageSets/Main``."""
+"""Pascal VOC: ``JPEGImages``, ``Annotations/*.xml`` and lists of names in ``ImageSets/Main``; or all in one folder."""
 
 import pathlib
 from typing import Any
@@ -7,20 +7,19 @@ from xml.etree import ElementTree
 from tutelage.errors import DataError
 
 from .boxes import Annotated, Raw, from_annotated, joined
-from .image_folder import SUFFIXES, listed_names
+from .image_folder import SUFFIXES, by_stem, voc_lists
 from .source import Source
 
-PICTURES = ("JPEGImages", "images", "Images")
-"""Folders of the pictures, the first that is there."""
-SPLITS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
+PICTURES = ("jpegimages", "images")
+"""Folders of the pictures in small letters, the first that is there."""
 
 
 def voc(root: pathlib.Path, **options: Any) -> Source | None:
     """A folder in the layout of Pascal VOC.
 
     Pixels are counted from 1 there, both ends included; here a box goes from the left edge of its first pixel to the
-    right edge of its last. Lists of ``ImageSets/Main`` are the splits; without ``train.txt``, ``trainval.txt`` or, if
-    there is none either, all annotations are the training set. Boxes marked as difficult are boxes like all others.
+    right edge of its last. Lists of ``ImageSets/Main`` are the splits, as `voc_lists` reads them; without any, all
+    annotations are the training set. Boxes marked as difficult are boxes like all others.
 
     Args:
         root: The folder.
@@ -33,20 +32,23 @@ def voc(root: pathlib.Path, **options: Any) -> Source | None:
         DataError: A listed picture or annotation is missing, an annotation is damaged, or a picture has another size
             than its annotation states.
     """
-    annotations = root / "Annotations"
-    if not annotations.is_dir() or not any(annotations.glob("*.xml")):
+    there = places(root)
+    if there is None:
         return None
-    pictures = {file.stem: file for file in _folder(root).iterdir() if file.suffix.lower() in SUFFIXES}
-    lists = _lists(root / "ImageSets" / "Main")
+    folder, annotations = there
+    pictures = by_stem(folder, SUFFIXES)
+    stems = sorted(file.stem for file in annotations.glob("*.xml"))
+    lists = voc_lists(root / "ImageSets" / "Main", stems)
+    bare = [] if lists else sorted(pictures.keys() - stems)
     listed: dict[str, Annotated] = {}
     difficult = 0
-    for part, names in (lists or {"train": sorted(file.stem for file in annotations.glob("*.xml"))}).items():
+    for part, names in (lists or {"train": stems}).items():
         found = listed.setdefault(part, Annotated())
         for name in names:
             if name not in pictures or not (annotations / f"{name}.xml").is_file():
                 raise DataError(
-                    f"{root}: expected a picture and Annotations/{name}.xml for {name!r} of the {part} list; one of "
-                    "them is missing. Add it, or strike the name from the list."
+                    f"{root}: expected a picture and {annotations.name}/{name}.xml for {name!r} of the {part} set; one "
+                    "of them is missing. Add it, or strike the name from the list."
                 )
             boxes, marked, size = _read(annotations / f"{name}.xml")
             difficult += marked
@@ -54,28 +56,22 @@ def voc(root: pathlib.Path, **options: Any) -> Source | None:
             found.boxes.append(boxes)
             found.sizes.append(size)
     notes = [f"{difficult:,} boxes are marked as difficult: they count like all others."] * bool(difficult)
+    told = f"{len(bare):,} pictures have no annotation and are not read: {', '.join(bare[:5])}."
+    notes += [told] * bool(bare)
     layout = f"Pascal VOC with {', '.join(lists)}" if lists else "Pascal VOC without lists"
     return from_annotated(f"{root.name}/", layout, listed, joined(listed), notes, **options)
 
 
-def _folder(root: pathlib.Path) -> pathlib.Path:
-    for name in PICTURES:
-        if (root / name).is_dir():
-            return root / name
-    raise DataError(f"expected the pictures of {root} in JPEGImages, beside Annotations; there is no such folder.")
-
-
-def _lists(folder: pathlib.Path) -> dict[str, list[str]]:
-    lists = {
-        part: listed_names(folder / f"{name}.txt")
-        for part, names in SPLITS.items()
-        for name in names
-        if (folder / f"{name}.txt").is_file()
-    }
-    if "train" not in lists and (folder / "trainval.txt").is_file():
-        lists = {"train": listed_names(folder / "trainval.txt"), **lists}
-        lists.pop("selection", None)
-    return lists if "train" in lists else {}
+def places(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """The folders of the pictures and of their annotations; None if this is another layout."""
+    there = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    annotations = there.get("annotations", root)
+    if not any(annotations.glob("*.xml")):
+        return None
+    pictures = root if annotations == root else next((there[name] for name in PICTURES if name in there), None)
+    if pictures is None or not any(path.suffix.lower() in SUFFIXES for path in pictures.iterdir()):
+        return None
+    return pictures, annotations
 
 
 def _read(file: pathlib.Path) -> tuple[list[Raw], int, tuple[int, int] | None]:

@@ -1,25 +1,23 @@
 """YOLO: a text file of relative boxes for each picture, in ``labels`` beside ``images``."""
 
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from tutelage.errors import DataError, MissingExtra
 
 from .boxes import Annotated, Raw, from_annotated
 from .encoded import size_of
-from .image_folder import SUFFIXES
+from .image_folder import SPLITS, SUFFIXES, by_stem
 from .source import Source
-
-SPLITS = {"train": ("train",), "selection": ("val", "valid", "validation"), "test": ("test",)}
 
 
 def yolo(root: pathlib.Path, **options: Any) -> Source | None:
     """A folder in the layout of YOLO: ``images/train`` and ``labels/train``, or ``train/images`` and ``train/labels``.
 
-    Each line is ``class x y width height``, the centre and the size as shares of the picture. A picture without a text
-    file, or with an empty one, is background. Names of the classes come from a YAML file with ``names`` (or from
-    ``classes.txt``), else they are numbers.
+    A split may have a year behind its name (``train2017``); without splits, ``images`` and ``labels`` are the training
+    set. Folders below are read. Each line is ``class x y width height``, the centre and the size as shares of the
+    picture. A picture without a text file, or with an empty one, is background. Names of the classes come from a YAML
+    file with ``names`` (or from ``classes.txt``), else they are numbers.
 
     Args:
         root: The folder.
@@ -29,39 +27,56 @@ def yolo(root: pathlib.Path, **options: Any) -> Source | None:
         The data set; None if this is another layout.
 
     Raises:
-        DataError: A line is no box, or its class has no name.
+        DataError: A line is no box, its class has no name, two folders are one split, or two pictures have one name.
     """
-    splits = {part: pair for part, pair in _splits(root) if any(pair[1].glob("*.txt"))}
+    splits = labelled(root)
     if "train" not in splits:
         return None
     names = _names(root)
     read: dict[str, Annotated] = {}
     alone: list[str] = []
     for part, (images, labels) in splits.items():
-        files = sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES)
-        alone += sorted({file.stem for file in labels.glob("*.txt")} - {file.stem for file in files} - {"classes"})
-        read[part] = Annotated(files, [_read(labels / f"{file.stem}.txt", file, names) for file in files])
+        files = by_stem(images, SUFFIXES)
+        told = {file.relative_to(labels).with_suffix("").as_posix() for file in labels.rglob("*.txt")}
+        alone += sorted(told - files.keys() - {"classes"})
+        boxes = [_read(labels / f"{stem}.txt", file, names) for stem, file in files.items()]
+        read[part] = Annotated(list(files.values()), boxes)
     if names is None:
         highest = max((int(box[4]) for part in read.values() for raw in part.boxes for box in raw), default=-1)
         names = [str(number) for number in range(highest + 1)]
-    told = f"{len(alone):,} text files of boxes have no picture and are not read: {', '.join(alone[:5])}."
+    note = f"{len(alone):,} text files of boxes have no picture and are not read: {', '.join(alone[:5])}."
     return from_annotated(
-        f"{root.name}/", f"YOLO with {', '.join(splits)}", read, names, [told] * bool(alone), **options
+        f"{root.name}/", f"YOLO with {', '.join(splits)}", read, names, [note] * bool(alone), **options
     )
 
 
-def _splits(root: pathlib.Path) -> Iterator[tuple[str, tuple[pathlib.Path, pathlib.Path]]]:
+def labelled(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
+    """The folders of pictures and of text files of each part that has any.
+
+    Raises:
+        DataError: Two folders are one part.
+    """
+    images, labels = root / "images", root / "labels"
+    pairs = [(folder.name, folder, labels / folder.name) for folder in _folders(images)]
+    pairs += [(folder.name, folder / "images", folder / "labels") for folder in _folders(root)]
+    found: dict[str, tuple[pathlib.Path, pathlib.Path]] = {}
     for part, words in SPLITS.items():
-        for word in words:
-            for pair in (
-                (root / "images" / word, root / "labels" / word),
-                (root / word / "images", root / word / "labels"),
-            ):
-                if pair[0].is_dir() and pair[1].is_dir():
-                    yield part, pair
-    pair = root / "images", root / "labels"
-    if pair[0].is_dir() and pair[1].is_dir() and any(pair[1].glob("*.txt")):
-        yield "train", pair
+        fitting = [pair for pair in pairs if pair[0].lower().rstrip("0123456789_-") in words and _hold_boxes(*pair[1:])]
+        if len(fitting) > 1:
+            told = ", ".join(name for name, *_ in fitting)
+            raise DataError(f"{root}: expected one folder for {part}, found {told}. Join or rename them.")
+        if fitting:
+            found[part] = fitting[0][1:]
+    return found or ({"train": (images, labels)} if _hold_boxes(images, labels) else {})
+
+
+def _folders(root: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _hold_boxes(images: pathlib.Path, labels: pathlib.Path) -> bool:
+    texts = (file for file in labels.rglob("*.txt") if file.name != "classes.txt")
+    return images.is_dir() and labels.is_dir() and any(texts)
 
 
 def _names(root: pathlib.Path) -> list[str] | None:

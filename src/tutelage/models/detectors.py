@@ -82,7 +82,34 @@ def detections(network: nn.Module, pictures: Tensor) -> Tensor:
     return packed(network(pictures), getattr(net, "roi_heads", net).detections_per_img)
 
 
-def packed(found: list[Mapping[str, Tensor]], most: int) -> Tensor:
+def chosen(network: nn.Module, candidates: Tensor, pictures: Tensor) -> Tensor:
+    """What a detector of one stage finds among its `candidates.Candidates`, with its own thresholds.
+
+    Args:
+        network: The detector, in evaluation mode.
+        candidates: Of the pictures, ``[B, A, 4 + C]``, by whatever computed them.
+        pictures: Not normalised, ``[B, 3, H, W]`` in [0, 1]; only their size is looked at.
+
+    Returns:
+        As `detections`: ``[B, D, 6]``.
+    """
+    from torchvision.ops import batched_nms
+
+    net: Any = network
+    boxes, scores = candidates[..., :4], candidates[..., 4:]
+    # SSD takes so many of each class, the others of each level.
+    parts, dim = (1, 2) if family(network) == "ssd" else (_anchors_by_level(net, pictures), 1)
+    best = torch.cat([_largest(part, net.topk_candidates) for part in scores.split(parts, dim=dim)], dim=dim)
+    found = []
+    for box, score in zip(boxes, best, strict=True):
+        anchor, label = (score > net.score_thresh).nonzero().unbind(1)
+        kept = batched_nms(box[anchor], score[anchor, label], label, net.nms_thresh)
+        anchor, label = anchor[kept], label[kept]
+        found.append({"boxes": box[anchor], "labels": label + 1, "scores": score[anchor, label]})
+    return packed(found, net.detections_per_img)
+
+
+def packed(found: Sequence[Mapping[str, Tensor]], most: int) -> Tensor:
     """Boxes, labels (from 1) and scores as torchvision gives them, as one tensor; see `detections`."""
     rows = []
     for each in found:
@@ -92,6 +119,31 @@ def packed(found: list[Mapping[str, Tensor]], most: int) -> Tensor:
         none = row.new_tensor([0, 0, 0, 0, -1, 0]).expand(most - len(row), 6)
         rows.append(torch.cat([row, none]))
     return torch.stack(rows)
+
+
+@torch.no_grad()
+def reorder(network: nn.Module, columns: Sequence[int]) -> None:
+    """Put the classes of a detector in another order: its boxes, its heads and all that follows from them.
+
+    The last layers for classes are changed in place.
+
+    Args:
+        network: The detector.
+        columns: For each class, counted from 0 without the background, the number it had.
+    """
+    net: Any = network
+    rows = [0, *(column + 1 for column in columns)]
+    if family(network) == "rcnn":  # it has boxes for every class
+        ends = [(net.roi_heads.box_predictor.cls_score, 1), (net.roi_heads.box_predictor.bbox_pred, 4)]
+    elif family(network) == "ssd":
+        layers = (list(level.modules())[-1] for level in net.head.classification_head.module_list)
+        ends = [(layer, 1) for layer in layers]
+    else:
+        ends = [(net.head.classification_head.cls_logits, 1)]
+    for layer, width in ends:
+        for x in layer.parameters():
+            by_class = x.reshape(-1, len(rows), width, *x.shape[1:])
+            x.copy_(by_class[:, rows].reshape(x.shape))
 
 
 def levels(network: nn.Module) -> list[str]:
@@ -220,6 +272,22 @@ def same_levels(one: nn.Module, other: nn.Module) -> bool:
     """Whether two dense detectors whose heads can be cut scale pictures alike and have as many levels."""
     inside: list[Any] = [(len(inside_head(net)), _sizes(net.transform)) for net in (one, other) if inside_head(net)]
     return len(inside) == 2 and inside[0] == inside[1]
+
+
+@torch.no_grad()
+def _anchors_by_level(net: Any, pictures: Tensor) -> list[int]:
+    """How many candidates each level of a pyramid gives for pictures of this size."""
+    blank = pictures.new_zeros(1, 3, *pictures.shape[2:])
+    maps = net.backbone(net.transform(blank)[0].tensors).values()
+    each = net.anchor_generator.num_anchors_per_location()
+    return [x.shape[2] * x.shape[3] * count for x, count in zip(maps, each, strict=True)]
+
+
+def _largest(scores: Tensor, most: int) -> Tensor:
+    """The largest scores of each picture ``[B, ...]``; minus infinity in place of the others."""
+    flat = scores.flatten(1)
+    values, places = flat.topk(min(most, flat.shape[1]))
+    return torch.full_like(flat, -torch.inf).scatter(1, places, values).view_as(scores)
 
 
 def _columns(net: Any) -> int:

@@ -17,7 +17,8 @@ def luma(pictures: Tensor) -> Tensor:
         pictures: ``[B, 3, H, W]``, or ``[B, 1, H, W]`` grey; float in [0, 1].
 
     Returns:
-        ``[B, 1, H, W]``, float64 (float32 on devices without it) in 16 … 235.
+        ``[B, 1, H, W]``, float64 (float32 on devices without it) in 16 … 235; grey as it is, in 0 … 255, for
+        evaluation in MATLAB converts colours alone.
 
     Raises:
         DataError: Neither three channels nor one.
@@ -29,7 +30,7 @@ def luma(pictures: Tensor) -> Tensor:
     dtype = torch.float32 if pictures.device.type == "mps" else torch.float64
     shares = torch.tensor([65.481, 128.553, 24.966], dtype=dtype, device=pictures.device)
     if pictures.shape[1] == 1:
-        return 16 + shares.sum() * pictures.to(dtype)
+        return 255 * pictures.to(dtype)
     if pictures.shape[1] != 3:
         raise DataError(f"luma: expected pictures of 3 channels or 1, found {pictures.shape[1]}.")
     return 16 + torch.einsum("c,bchw->bhw", shares, pictures.to(dtype))[:, None]
