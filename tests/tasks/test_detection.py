@@ -217,10 +217,8 @@ def test_the_candidates_of_an_exported_graph_are_what_the_network_chooses_from(f
 @pytest.mark.parametrize("family", ["fcos", "retinanet", "ssdlite", "fasterrcnn"])
 def test_classes_that_are_put_in_another_order_change_their_numbers_alone(family):
     torch.manual_seed(0)
-    limits = {"size": (64, 64), "channels": 32, "detections_per_img": 50}
-    limits |= {"box_score_thresh" if family == "fasterrcnn" else "score_thresh": 0.0}
-    if family == "fasterrcnn":
-        limits["box_detections_per_img"] = limits.pop("detections_per_img")
+    own = "box_" if family == "fasterrcnn" else ""
+    limits = {f"{own}score_thresh": 0.0, f"{own}detections_per_img": 300, "size": (64, 64), "channels": 32}
     network = pyramid_detector(family, "mobilenetv3_small_050", num_classes=3, **limits).eval()
     pictures, order = torch.rand(2, 3, 64, 64), torch.tensor([2.0, 0, 1])
     with torch.no_grad():
@@ -228,7 +226,7 @@ def test_classes_that_are_put_in_another_order_change_their_numbers_alone(family
         reorder(network, [2, 0, 1])
         after = detections(network, pictures)
     there = after[..., 4] >= 0
-    assert after[..., 4].unique().tolist()[-3:] == [0, 1, 2]
+    assert len(after[..., 4][there].unique()) > 1
     after[..., 4][there] = order[after[..., 4][there].long()]
     assert_close(after, before)
 

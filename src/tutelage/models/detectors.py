@@ -99,7 +99,7 @@ def chosen(network: nn.Module, candidates: Tensor, pictures: Tensor) -> Tensor:
     boxes, scores = candidates[..., :4], candidates[..., 4:]
     # SSD takes so many of each class, the others of each level.
     parts, dim = (1, 2) if family(network) == "ssd" else (_anchors_by_level(net, pictures), 1)
-    best = torch.cat([_largest(part, net.topk_candidates) for part in scores.split(parts, dim=dim)], dim=dim)
+    best = torch.cat([_largest(part, net.topk_candidates) for part in torch.split(scores, parts, dim=dim)], dim=dim)
     found = []
     for box, score in zip(boxes, best, strict=True):
         anchor, label = (score > net.score_thresh).nonzero().unbind(1)
