@@ -219,8 +219,8 @@ def test_classes_that_are_put_in_another_order_change_their_numbers_alone(family
     torch.manual_seed(0)
     own = "box_" if family == "fasterrcnn" else ""
     limits = {f"{own}score_thresh": 0.0, f"{own}detections_per_img": 300, "size": (64, 64), "channels": 32}
-    network = pyramid_detector(family, "mobilenetv3_small_050", num_classes=3, **limits).eval()
-    pictures, order = torch.rand(2, 3, 64, 64), torch.tensor([2.0, 0, 1])
+    network = pyramid_detector(family, "mobilenetv3_small_050", num_classes=3, **limits).eval().double()
+    pictures, order = torch.rand(2, 3, 64, 64).double(), torch.tensor([2.0, 0, 1]).double()
     with torch.no_grad():
         before = detections(network, pictures)
         reorder(network, [2, 0, 1])
