@@ -15,7 +15,8 @@ from tutelage.errors import ModelError, RecipeError, TapNotFound, UnknownName
 from tutelage.losses import CRD, PAD, dist, dkd, kl, mse, rkd_distance, srrl
 from tutelage.losses.batchwise import batchwise
 from tutelage.tasks import Classification, Segmentation
-from tutelage.weighting import Auto, Fixed, Product, Weighting
+from tutelage.teachers.base import Teacher
+from tutelage.weighting import Auto, Entropy, Fixed, Learned, Product, Trust, Weighting
 
 
 class Counted(nn.Module):
@@ -391,3 +392,51 @@ def test_a_model_that_answers_with_a_record_is_refused_and_the_way_out_told():
 
     with pytest.raises(ModelError, match=r"Record: expected a tensor from the model, found dict.*models\.find"):
         distiller({"logits": Path(kl)}, student=Record())(batch())
+
+
+def test_layers_of_a_row_that_is_kept_off_learn_from_what_is_a_number():
+    class Shut(Weighting):
+        def forward(self, ledger, lesson):
+            return torch.zeros(len(ledger.rows), 1)
+
+        def kept_off(self):
+            return {"deep/bad": 1.0}
+
+    path = Path(mse, connector=nn.Linear(3, 3))
+    made = distiller({"deep": path}, Shut(), teachers={"bad": Broken(torch.nan)})
+    made(batch()).loss.backward()
+    for parameter in made.paths.parameters():
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("gate", [Trust, Entropy, Learned])
+def test_a_gate_alone_hears_no_entry_that_is_not_a_number(gate):
+    made = distiller(
+        {"logits": Path(kl)}, gate(), teachers={"good": Counted(8), "bad": Broken(torch.nan)}, example=batch()
+    )
+    step = made(batch())
+    step.loss.backward()
+    assert step.loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in made.parameters())
+
+
+def test_what_a_path_was_given_is_not_copied_unless_it_is_a_module():
+    seen = []
+
+    def recorded(student, teacher):
+        seen.append(len(student))
+        return mse(student, teacher)
+
+    made = distiller({"logits": Path(functools.partial(recorded))}, teachers={"big": Counted(8)})
+    made(batch())
+    assert seen == [5]
+
+
+def test_a_teacher_that_no_path_hears_may_say_nothing():
+    class Silent(Teacher):
+        def forward(self, batch, peers):
+            return {}
+
+    made = distiller({"logits": Path(kl, teachers=["big"])}, teachers={"big": Counted(8), "none": Silent()})
+    assert made(batch()).loss.isfinite()

@@ -1,7 +1,6 @@
 """Distiller: a student with its teachers, paths, weighting and task. A batch goes in, a `Step` comes out."""
 
 import contextlib
-import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -13,12 +12,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .errors import RecipeError
 from .ledger import Batch, Ledger, Lesson, Outputs, Row, Spec, Step, only_finite
 from .path import Path, tap_names
-from .taps import Taps, whole
+from .taps import Taps, evaluating, whole
 from .tasks.base import Task
 from .teachers import Frozen
 from .teachers.base import Teacher
 from .weighting import Auto
-from .weighting.base import Weighting
+from .weighting.base import Weighting, silence
 
 STUDENT = "student"
 
@@ -78,7 +77,7 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         heard = {name: x if isinstance(x, Teacher) else Frozen(x) for name, x in teachers.items()}
-        paths = {name: copy.deepcopy(path) for name, path in paths.items()}
+        paths = {name: path.unbound() for name, path in paths.items()}
         self.student = student
         if compile:
             # What was compiled for another model of the same class would be taken for this one, without our taps.
@@ -146,7 +145,7 @@ class Distiller(nn.Module):
         """
         apart = self.weighting.kept_off()
         ledger, lesson = self._ledger(batch, peers, me, apart)
-        weights = self.weighting(ledger, lesson)
+        weights = silence(self.weighting(ledger, lesson), ledger)
         # A row that is switched off must not reach the student even where its loss is not finite.
         worth = torch.where(weights == 0, 0.0, weights * ledger.losses)
         loss = worth.sum(dim=0).mean() + self.weighting.penalty()
@@ -161,9 +160,12 @@ class Distiller(nn.Module):
         teachers = {name: teacher(batch, peers) for name, teacher in self.teachers.items()}
         base = self.task.base_loss(student, batch)
         losses, adapted = [base[name] for name in self.task.base_rows], {}
-        sound = {name: only_finite(said, ("", *self.task.answers)) for name, said in teachers.items()}
+        answers = ("", *self.task.answers)
+        sound = {name: only_finite(said, answers) for name, said in teachers.items() if said}
         heard = {name: said for name, (said, _) in sound.items()}
         elements = self.weighting.elements(Lesson(batch, student, teachers, {}))
+        # Weightings compare answers as they are; of all else no second copy is kept.
+        teachers |= {name: {**said, **_answers(teachers[name], answers)} for name, said in heard.items()}
         for name, path in self.paths.items():
             for teacher, (loss, seen) in path(student, heard, batch, self.spec.heads, elements, apart).items():
                 lost = sound[teacher][1]
@@ -214,16 +216,11 @@ class Distiller(nn.Module):
 
         What a tap averages, turns or squares is read itself as well (`taps.whole`).
         """
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        self.student.train(not self.task.in_eval)
-        try:
+        with evaluating(self):
+            self.student.train(not self.task.in_eval)
             with _statistics_kept(self):
                 said = self._look_taps(lambda: self.task.call(self.student, batch))
                 return self._ledger(batch, {STUDENT: said})
-        finally:
-            for module, training in modes.items():
-                module.training = training
 
     @torch.no_grad()
     def measure(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Ledger:
@@ -270,10 +267,8 @@ class Distiller(nn.Module):
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> dict[str, dict[str, tuple[int, ...]]]:
-        modes = {module: module.training for module in self.student.modules()}
-        outputs = {STUDENT: (self.student.eval(), self.attend(batch))[1]}
-        for module, training in modes.items():
-            module.training = training
+        with evaluating(self.student):
+            outputs = {STUDENT: self.attend(batch)}
         outputs |= {name: teacher(batch, outputs) for name, teacher in self.teachers.items()}
         return {model: {tap: tuple(x.shape[1:]) for tap, x in said.items()} for model, said in outputs.items()}
 
@@ -292,14 +287,20 @@ def _named(kind: str, parts: Mapping[str, nn.Module]) -> nn.ModuleDict:
     return named
 
 
+def _answers(said: Outputs, taps: Collection[str]) -> Outputs:
+    return {tap: said[tap] for tap in taps if tap in said}
+
+
 def _relative(ledger: Ledger, sizes: Mapping[str, float]) -> Tensor | float:
     """Losses of rows kept off the student, over their size then or now, if larger: their own layers learn from them."""
     total: Tensor | float = 0.0
     for k, row in enumerate(ledger.rows):
         if row.name in sizes:
-            loss = ledger.row(k).mean()
+            heard = ledger.row(k).detach().isfinite()
+            loss = torch.where(heard, ledger.row(k), 0.0).sum() / heard.sum().clamp(min=1)
             size = loss.detach().abs().clamp(min=max(sizes[row.name], 1e-12))
-            total = total + torch.where(size.isfinite(), loss / size, 0.0)
+            # What is left out is made safe first: its derivative would come back as 0 times infinity.
+            total = total + torch.where(size.isfinite(), loss / torch.where(size.isfinite(), size, 1.0), 0.0)
     return total
 
 

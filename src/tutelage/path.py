@@ -5,7 +5,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,12 @@ class Path(nn.Module):
     def teacher_tap(self, teacher: str) -> Tap:
         """The tap that is read from this teacher, or several."""
         return self._all if self._each is None else self._each[teacher]
+
+    def unbound(self) -> Self:
+        """The same wire for another distiller: it shares what was given, and what binding will make is its own."""
+        made = copy.copy(self)
+        made.__dict__["_modules"] = dict(self._modules)
+        return made
 
     def bind(self, name: str, teachers: Iterable[str], spec: Spec) -> None:
         """Clone loss and connector for each teacher and tell them their sizes.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .taps import INPUT, MAP, POOLED, RMS, RUN, classifier, first_tensor, inner, module_name, pooled
+from .taps import INPUT, MAP, POOLED, RMS, RUN, classifier, evaluating, first_tensor, inner, module_name, pooled
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,12 @@ def survey(model: nn.Module, run: Callable[[], Any], *, entry: nn.Module | None 
     handles.append((entry or model).register_forward_pre_hook(receive, with_kwargs=True))
     if last := classifier(model):
         handles.append(model.get_submodule(last).register_forward_pre_hook(before, with_kwargs=True))
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             run()
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes:
-            module.training = training
     prefix = getattr(model, "num_prefix_tokens", None)
     kinds = {name: type(model.get_submodule(module_name(name))) for name in seen}
     look = _Look(given[-1] if given else (), prefix if isinstance(prefix, int) else None)

@@ -111,3 +111,11 @@ def test_a_teacher_stays_in_eval_mode_in_a_module_of_the_users():
     said = [teacher(batch, {})[""] for _ in range(2)]
     assert_close(said[0], said[1], rtol=0, atol=0)
     assert_close(big[1].running_mean, before, rtol=0, atol=0)
+
+
+def test_layers_that_a_teacher_shares_with_the_student_stay_in_the_students_mode():
+    shared = nn.Dropout(0.5)
+    teacher, student = nn.Sequential(shared, nn.Linear(12, 3)), nn.Sequential(shared, nn.Linear(12, 3))
+    made = Distiller(student, teachers={"big": teacher}, paths={"logits": Path(kl)}, task=Classification(3)).train()
+    made((torch.rand(5, 12), torch.zeros(5, dtype=torch.int64)))
+    assert shared.training

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from tutelage.taps import evaluating
+
 
 def chain(*connectors: nn.Module) -> nn.Sequential:
     """Connectors applied one after the other; each is told the shape that the ones before it give.
@@ -36,9 +38,5 @@ class _Chain(nn.Sequential):
 def _shape_behind(connector: nn.Module, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if shape is None:
         return None
-    modes = {module: module.training for module in connector.modules()}
-    connector.eval()  # two blank samples must not move statistics
-    behind = connector(torch.zeros(2, *shape))
-    for module, training in modes.items():
-        module.training = training
-    return tuple(behind.shape[1:])
+    with evaluating(connector):  # two blank samples must not move statistics
+        return tuple(connector(torch.zeros(2, *shape)).shape[1:])

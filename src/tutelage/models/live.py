@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError
-from tutelage.taps import inner
+from tutelage.taps import evaluating, inner
 
 from .logits import Logits, plain
 from .preprocess import Preprocess
@@ -70,12 +70,8 @@ def copied(model: nn.Module, *, shared: bool = False) -> nn.Module:
 @torch.no_grad()
 def shown(model: nn.Module, pictures: Tensor) -> Any:
     """What a model that carries `preprocess` answers in evaluation mode; its modules stay in the modes they are in."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        return model.eval()(model.__dict__["preprocess"](pictures))
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model):
+        return model(model.__dict__["preprocess"](pictures))
 
 
 def _stated(model: nn.Module, in_channels: int) -> Preprocess:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.ledger import Batch, Outputs, Spec
-from tutelage.taps import Taps, head
+from tutelage.taps import Taps, evaluating, head
 
 from .base import Teacher
 
@@ -66,9 +66,8 @@ class Frozen(Teacher):
     @torch.no_grad()
     def forward(self, batch: Batch, peers: Mapping[str, Outputs]) -> Outputs:
         """One forward of the network, in eval mode, whoever has put it into another."""
-        if any(module.training for module in self.network.modules()):
-            self.network.eval()
-        with visiting(self.network, batch.inputs.device) if self.offload else contextlib.nullcontext():
+        here = visiting(self.network, batch.inputs.device) if self.offload else contextlib.nullcontext()
+        with evaluating(self.network), here:
             return self._answer(batch)
 
     def _answer(self, batch: Batch) -> Outputs:

@@ -236,6 +236,7 @@ def group_sizes(ledger: Ledger, groups: Sequence[Sequence[int]]) -> tuple[Tensor
         (tensor([1., 2., 0.]), tensor([ True,  True, False]))
     """
     mean, heard = row_means(ledger, shared=False)
+    mean = mean.clamp(-1e12, 1e12)  # so that a gradient that runs away has a finite norm
     members = torch.zeros(len(groups), len(mean), dtype=torch.bool)
     for group, own in zip(groups, members, strict=True):
         own[list(group)] = True
