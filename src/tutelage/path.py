@@ -14,6 +14,7 @@ from .errors import RecipeError, UnknownName, close_names
 from .ledger import Batch, Outputs, Row, Said, Shape, Spec, Tap
 from .losses.batchwise import is_batchwise
 from .losses.together import hears_together, marked
+from .taps import evaluating
 
 EXTRAS = ("index", "target", "inputs", "mask", "element_weight", "head")
 """What a loss may ask for by keyword."""
@@ -339,8 +340,5 @@ def _shape_after(connector: nn.Module, shape: Any) -> Any:
         return shape
     if isinstance(connector, _EachTap):
         return tuple(_shape_after(*each) for each in zip(connector, shape, strict=True))
-    training = connector.training
-    with torch.no_grad():
-        after = connector.eval()(torch.zeros(2, *shape))
-    connector.train(training)
-    return tuple(after.shape[1:])
+    with evaluating(connector), torch.no_grad():
+        return tuple(connector(torch.zeros(2, *shape)).shape[1:])

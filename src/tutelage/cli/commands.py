@@ -41,7 +41,22 @@ def _any_command(
     """Options of all commands; `main` takes ``--debug`` wherever it stands, before this is asked."""
 
 
-def _keys(task: str | None, seeds: int | None, no_baseline: bool) -> dict[str, Any]:
+def _job(
+    student: str | None,
+    teacher: list[str] | None,
+    data: str | None,
+    set: list[str] | None,
+    force: bool,
+    allow_import: list[str] | None,
+    **keys: Any,
+) -> dict[str, Any]:
+    """What commands about a student and its teachers share, as their functions take it."""
+    named: dict[str, Any] = {"student": student, "teachers": teacher or (), "data": data, "assignments": set or ()}
+    return named | {"force": force, "allow_import": allow_import or ()} | _keys(**keys)
+
+
+def _keys(task: str | None, seeds: int | None = None, no_baseline: bool = False) -> dict[str, Any]:
+    """Keys of the recipe that were given as options."""
     keys: dict[str, Any] = {} if task is None else {"task": task}
     keys |= {} if seeds is None else {"seeds": seeds}
     return keys | ({"baseline": False} if no_baseline else {})
@@ -91,16 +106,10 @@ def distill(
 
     run = command(
         recipe,
-        student=student,
-        teachers=teacher or (),
-        data=data,
         out=out,
-        assignments=set or (),
         resume=resume,
         dry_run=dry_run,
-        force=force,
-        allow_import=allow_import or (),
-        **_keys(task, seeds, no_baseline),
+        **_job(student, teacher, data, set, force, allow_import, task=task, seeds=seeds, no_baseline=no_baseline),
     )
     if json:
         _print(run if isinstance(run, dict) else run.result)
@@ -151,9 +160,6 @@ def bench(
 
     found = command(
         recipe,
-        student=student,
-        teachers=teacher or (),
-        data=data,
         out=out,
         methods=[name.strip() for name in (methods or "").split(",") if name.strip()],
         seeds=seeds,
@@ -161,12 +167,9 @@ def bench(
         leave_one_out=leave_one_out,
         skip_refused=skip_refused,
         budget=budget,
-        assignments=set or (),
         resume=resume,
         dry_run=dry_run,
-        force=force,
-        allow_import=allow_import or (),
-        **_keys(task, None, False),
+        **_job(student, teacher, data, set, force, allow_import, task=task),
     )
     if json:
         _print(found)
@@ -198,7 +201,7 @@ def train(
         assignments=set or (),
         resume=resume,
         allow_import=allow_import or (),
-        **_keys(task, None, False),
+        **_keys(task),
     )
     if json:
         _print(run.result)
@@ -228,14 +231,8 @@ def check(
 
     found = command(
         recipe,
-        student=student,
-        teachers=teacher or (),
-        data=data,
         out=out,
-        assignments=set or (),
-        force=force,
-        allow_import=allow_import or (),
-        **_keys(task, seeds, no_baseline),
+        **_job(student, teacher, data, set, force, allow_import, task=task, seeds=seeds, no_baseline=no_baseline),
     )
     if json:
         _print(found)
@@ -273,11 +270,7 @@ def cache(
 
     done = command(
         recipe,
-        student=student,
-        teachers=teacher or (),
-        data=data,
         store=store,
-        assignments=set or (),
         top_k=top_k,
         dtype="float32" if float32 else "float16",
         maps=maps,
@@ -285,9 +278,7 @@ def cache(
         hours=hours,
         engine=engine,  # type: ignore[arg-type]
         workers=workers,
-        force=force,
-        allow_import=allow_import or (),
-        **_keys(task, None, False),
+        **_job(student, teacher, data, set, force, allow_import, task=task),
     )
     if json:
         _print(done)

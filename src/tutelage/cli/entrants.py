@@ -18,6 +18,7 @@ from tutelage.models import fingerprint
 from tutelage.models.fingerprint import layers
 from tutelage.models.sources import LIBRARIES
 from tutelage.recipe import schema
+from tutelage.taps import evaluating
 
 from . import runfolder
 from .prepare import Prepared, vary
@@ -198,12 +199,10 @@ def _answered(prepared: Prepared, model: nn.Module) -> list[float | str]:
     Coarse, for other hardware rounds in another way.
     """
     batch = prepared.example.each(lambda values: values[:2])
-    training = model.training
-    with torch.random.fork_rng(devices=[]):
+    with evaluating(model), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pictures = torch.rand(batch.inputs.shape)
-        said = prepared.task.call(model.eval(), replace(batch, inputs=pictures)).flatten().double()
-    model.train(training)
+        said = prepared.task.call(model, replace(batch, inputs=pictures)).flatten().double()
     size = said.abs().mean()
     return [f"{size:.2e}", *((said[:16] / size).round(decimals=1) + 0.0).tolist()]
 

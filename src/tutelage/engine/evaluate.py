@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tutelage.cache import Record
 from tutelage.ledger import Batch
+from tutelage.taps import evaluating
 from tutelage.tasks.base import Kept, Task
 
 
@@ -48,13 +49,11 @@ def answer(model: nn.Module, task: Task, batches: Iterable[Any], *, device: torc
         >>> answer(nn.Linear(3, 2), Classification(2), batches).kept["prob"].shape
         torch.Size([2, 2])
     """
-    training = model.training
-    model.eval().to(device)
-    found = collect(
-        lambda batch: task.call(model, dataclasses.replace(batch, inputs=batch.inputs.to(device))), task, batches
-    )
-    model.train(training)
-    return found
+    model.to(device)
+    with evaluating(model):
+        return collect(
+            lambda batch: task.call(model, dataclasses.replace(batch, inputs=batch.inputs.to(device))), task, batches
+        )
 
 
 def read_answers(record: Record, task: Task, batches: Iterable[Any]) -> Answers:

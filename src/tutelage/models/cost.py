@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tutelage.taps import evaluating
+
 
 def parameters(model: nn.Module) -> int:
     """How many numbers are learned; shared ones count once.
@@ -70,7 +72,6 @@ def latency(model: nn.Module, input_shape: tuple[int, ...], *, runs: int = 20) -
 @contextlib.contextmanager
 def _evaluating(model: nn.Module, input_shape: tuple[int, ...]) -> Iterator[Callable[[], None]]:
     """A forward of one picture without gradient, in evaluation mode; afterwards the model is as it was."""
-    training = [module for module in model.modules() if module.training]
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     picture = torch.zeros(1, *input_shape, device=device)
     preprocess: Callable[[Tensor], Tensor] = getattr(model, "preprocess", None) or nn.Identity()
@@ -80,10 +81,5 @@ def _evaluating(model: nn.Module, input_shape: tuple[int, ...]) -> Iterator[Call
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield run
-    finally:
-        for module in training:
-            module.training = True
+    with evaluating(model), torch.no_grad():
+        yield run
